@@ -1,0 +1,222 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestWorkspaceIsWritable(t *testing.T) {
+	h := newHost(t)
+	h.sh(`echo made > made-here; mkdir d; mv made-here d/`)
+	if got := h.read("src/project/d/made-here"); got != "made\n" {
+		t.Errorf("the file has %q", got)
+	}
+}
+
+func TestHomeIsCopyOnWriteAndLasts(t *testing.T) {
+	h := newHost(t)
+	h.write(".config/tool/settings", "host's")
+	h.write(".profile", "host's")
+	h.sh(`echo sandbox > ~/.config/tool/settings; rm ~/.profile; mkdir -p ~/.cache/go; echo warm > ~/.cache/go/x`)
+	if got := h.read(".config/tool/settings"); got != "host's" {
+		t.Errorf("the host's file became %q", got)
+	}
+	if got := h.read(".profile"); got != "host's" {
+		t.Errorf("the host's file became %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(h.policy.Home, ".cache")); err == nil {
+		t.Error("the host's home got a new directory")
+	}
+	out := h.sh(`cat ~/.config/tool/settings ~/.cache/go/x; ls ~/.profile 2>&1 || true`)
+	if !strings.HasPrefix(out, "sandbox\nwarm\n") || !strings.Contains(out, "No such file") {
+		t.Errorf("the next turn sees %q", out)
+	}
+}
+
+func TestHomeInUseIsSeenButNotShared(t *testing.T) {
+	h := newHost(t)
+	h.sh(`echo kept > ~/kept`)
+	var notices []string
+	h.policy.Notice = func(s string) { notices = append(notices, s) }
+	p, err := h.start(t.Context(), nil, "sleep", "60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := h.sh(`cat ~/kept; echo lost > ~/lost; cat ~/lost`)
+	if out != "kept\nlost\n" || len(notices) != 1 {
+		t.Errorf("the second sandbox says %q, notices %q", out, notices)
+	}
+	if err := p.Signal(os.Kill); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := p.Wait(); err != nil || st.Code != 137 {
+		t.Errorf("killed: %+v, %v", st, err)
+	}
+	if out := h.sh(`cat ~/kept; ls ~`); strings.Contains(out, "lost") {
+		t.Errorf("the home kept what a second sandbox wrote: %s", out)
+	}
+}
+
+func TestHomeWithoutStateIsForgotten(t *testing.T) {
+	h := newHost(t)
+	h.policy.HomeState = ""
+	h.sh(`echo x > ~/x; mkdir ~/src/d; rmdir ~/src/d; mv ~/x ~/y`)
+	if out := h.sh(`ls ~`); out != "src\n" {
+		t.Errorf("home has %q", out)
+	}
+}
+
+func TestNoHome(t *testing.T) {
+	h := newHost(t)
+	h.policy.Home, h.policy.HomeState = "", ""
+	h.env = Environment(os.Environ(), h.policy.HomeInside(), nil)
+	if out := h.sh(`touch ~/x; cd; pwd`); out != homeWithin+"\n" {
+		t.Errorf("home is %q", out)
+	}
+}
+
+func TestSecretsAreAbsent(t *testing.T) {
+	h := newHost(t)
+	secrets := []string{
+		".ssh/id_ed25519", ".gnupg/key", ".aws/credentials", ".azure/token", ".config/gcloud/db", ".kube/config", ".docker/config.json",
+		".netrc", ".npmrc", ".pypirc", ".git-credentials", ".config/gh/hosts.yml", ".config/sesame/credentials.json",
+		".local/share/amp/secrets.json", ".local/share/keyrings/login", ".password-store/x", ".mozilla/x", ".config/google-chrome-beta/x", ".claude.json", ".claude/x", ".codex/auth.json",
+		".gemini/x", ".cargo/credentials.toml", ".gem/credentials", ".terraform.d/credentials.tfrc.json", ".vault-token", ".bash_history",
+	}
+	for _, s := range secrets {
+		h.write(s, "SECRET")
+	}
+	h.write(".sshfoo", "public")
+	h.write(".config/ghostty/config", "public")
+	var attacks []attack
+	for _, s := range secrets {
+		attacks = append(attacks, attack{s, `grep -q SECRET ~/` + s + ` && echo GOT`, true})
+	}
+	// Reached some other way.
+	link := filepath.Join(h.policy.Workspace, "link")
+	if err := os.Symlink(filepath.Join(h.policy.Home, ".ssh"), link); err != nil {
+		t.Fatal(err)
+	}
+	attacks = append(
+		attacks,
+		attack{"symlink in the workspace", `grep SECRET link/id_ed25519 && echo GOT`, true},
+		attack{"find", `grep -rs SECRET ~/ | grep . && echo GOT`, true},
+		attack{"other processes' roots", `cat /proc/*/root"$HOME"/.ssh/id_ed25519 /proc/*/cwd/../../.ssh/id_ed25519 2>/dev/null | grep SECRET && echo GOT`, true},
+		attack{"sesame's state", `ls -A ~/.local/state/sesame && echo GOT`, true},
+		attack{"removing the whiteout", `rm -rf ~/.ssh; mkdir ~/.ssh; rmdir ~/.ssh; grep SECRET ~/.ssh/id_ed25519 && echo GOT; mv ~/.ssh ~/x; grep -rs SECRET ~/x && echo GOT`, false},
+		attack{"a hard link", `ln ~/.ssh/id_ed25519 k && grep SECRET k && echo GOT; rm -f k`, true},
+	)
+	h.refuse(attacks)
+	if out := h.sh(`cat ~/.sshfoo ~/.config/ghostty/config`); out != "publicpublic" {
+		t.Errorf("files that are no secrets: %q", out)
+	}
+	if out := h.sh(`ls -A ~ ~/.config`); strings.Contains(out, "gcloud") || strings.Contains(out, ".ssh\n") {
+		t.Errorf("the names of secrets are listed:\n%s", out)
+	}
+}
+
+func TestSecretsBehindLinksAreAbsent(t *testing.T) {
+	h := newHost(t)
+	h.write("dotfiles/ssh/id", "SECRET")
+	h.write("dotfiles/config/gh/hosts.yml", "SECRET")
+	for link, to := range map[string]string{".ssh": "dotfiles/ssh", ".config": "dotfiles/config"} {
+		if err := os.Symlink(to, filepath.Join(h.policy.Home, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.refuse([]attack{{"search", `grep -rs SECRET ~/ | grep . && echo GOT`, true}})
+}
+
+func TestSecretInTheWorkspaceIsHidden(t *testing.T) {
+	h := newHost(t)
+	secret := h.write("src/project/.env", "SECRET")
+	h.policy.DenyRead = []string{secret, filepath.Dir(secret) + "/not-there"}
+	h.refuse([]attack{{"denied file", `grep SECRET .env && echo GOT`, true}})
+}
+
+func TestAllowReadAndWrite(t *testing.T) {
+	h := newHost(t)
+	npmrc := h.write(".npmrc", "registry")
+	ghHosts := h.write(".config/gh/hosts.yml", "token")
+	h.write(".config/gh/other", "SECRET")
+	out := h.write("out/x", "x")
+	h.policy.AllowRead = []string{npmrc, ghHosts}
+	h.policy.AllowWrite = []string{filepath.Dir(out)}
+	if got := h.sh(`cat ~/.npmrc ~/.config/gh/hosts.yml; echo new > ~/out/y; ls ~/.config/gh; echo z > ~/.npmrc || true`); !strings.HasPrefix(got, "registrytokenhosts.yml\n") {
+		t.Errorf("allowed files: %q", got)
+	}
+	if got := h.read("out/y"); got != "new\n" {
+		t.Errorf("allowed directory: %q", got)
+	}
+	if got := h.read(".npmrc"); got != "registry" {
+		t.Errorf("allowed to read became allowed to write: %q", got)
+	}
+	h.policy.DenyRead = []string{filepath.Dir(ghHosts), filepath.Dir(out)}
+	h.refuse([]attack{{"deny beats allow", `grep token ~/.config/gh/hosts.yml && echo GOT; ls ~/out/x && echo GOT`, true}})
+}
+
+func TestSystemIsReadOnly(t *testing.T) {
+	h := newHost(t)
+	outside := filepath.Dir(h.policy.Home)
+	h.refuse([]attack{
+		{"write outside", `touch '` + outside + `/x' && echo GOT; rm -f '` + outside + `/x'`, true},
+		{"system directories", `for d in / /etc /usr /usr/bin /opt /var /sys/fs/cgroup; do touch $d/sesame-was-here && echo GOT; done`, false},
+		{"kernel settings", `for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /sys/kernel/mm/transparent_hugepage/enabled /proc/sysrq-trigger; do [ -w $f ] && echo GOT; done`, false},
+		{"password hashes", `cat /etc/shadow && echo GOT`, false},
+		{"symlink out of the workspace, written", `ln -s '` + outside + `' out; echo x > out/x && echo GOT; rm -f out/x out`, true},
+		{"own tmp", `ls -A /tmp /var/tmp | grep -v : | grep . && echo GOT`, false},
+		{"other users' homes", `ls /home | grep . && echo GOT; ls /root 2>/dev/null | grep . && echo GOT`, false},
+		{"host's sockets", `find /run /tmp /dev -type s | grep . && echo GOT`, false},
+		{"devices", `find /dev -type b | grep . && echo GOT; ls /dev/kmsg /dev/mem /dev/fuse /dev/kvm 2>/dev/null | grep . && echo GOT`, false},
+		{"make a device", `mknod ~/d b 8 0 && echo GOT; mknod d c 1 1 && cat d | head -c 1 && echo GOT`, false},
+	})
+}
+
+func TestWorkspaceInTmp(t *testing.T) {
+	h := newHost(t)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.policy.Workspace = filepath.Join(dir, "a b\nc é")
+	if err := os.Mkdir(h.policy.Workspace, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.sh(`touch x; [ "$PWD" = "` + h.policy.Workspace + `" ]`)
+	if _, err := os.Stat(h.policy.Workspace + "/x"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPolicyErrors(t *testing.T) {
+	h := newHost(t)
+	secret := h.write(".ssh/id", "x")
+	link := filepath.Join(h.policy.Home, "link")
+	if err := os.Symlink(h.policy.Workspace, link); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Policy){
+		"workspace is /":                  func(p *Policy) { p.Workspace = "/" },
+		"workspace is home":               func(p *Policy) { p.Workspace = p.Home },
+		"workspace holds home":            func(p *Policy) { p.Workspace = filepath.Dir(p.Home) },
+		"workspace is relative":           func(p *Policy) { p.Workspace = "x" },
+		"workspace is a link":             func(p *Policy) { p.Workspace = link },
+		"workspace missing":               func(p *Policy) { p.Workspace += "/none" },
+		"workspace denied":                func(p *Policy) { p.DenyRead = []string{filepath.Dir(p.Workspace)} },
+		"allow-read of all":               func(p *Policy) { p.AllowRead = []string{"/"} },
+		"allow-read of home":              func(p *Policy) { p.AllowRead = []string{p.Home} },
+		"allow-write relative":            func(p *Policy) { p.AllowWrite = []string{"x"} },
+		"allow-write with dots":           func(p *Policy) { p.AllowWrite = []string{p.Home + "/../x"} },
+		"allow-read of what is not there": func(p *Policy) { p.AllowRead = []string{secret + "x"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := h.policy
+			change(&p)
+			if _, err := Start(t.Context(), &p, &Command{Args: []string{"true"}, Env: h.env}); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+}

@@ -1,0 +1,270 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Options say what a Gateway allows and how it reaches the world.
+type Options struct {
+	Rules Rules
+	// Dial connects to a host and port from the host's side. With vet it must connect only
+	// to addresses for which vet returns nil. The Dialer of this package is the usual one.
+	Dial func(ctx context.Context, host string, port int, vet func(netip.Addr) error) (net.Conn, error)
+	// Denied, if set, hears of each refusal as it happens.
+	Denied func(Denial)
+}
+
+// Gateway passes connections of a sandbox on to the hosts that its rules allow.
+type Gateway struct {
+	rules   Rules
+	dial    func(ctx context.Context, host string, port int, vet func(netip.Addr) error) (net.Conn, error)
+	names   *names
+	denials denials
+
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// New makes a gateway that lives until ctx ends or Close is called.
+func New(ctx context.Context, o Options) *Gateway {
+	g := &Gateway{rules: o.Rules, dial: o.Dial, names: newNames()}
+	g.denials.index, g.denials.notify = map[Denial]int{}, o.Denied
+	g.ctx, g.cancel = context.WithCancel(ctx)
+	return g
+}
+
+// Context ends when the gateway does.
+func (g *Gateway) Context() context.Context { return g.ctx }
+
+// Close ends all connections.
+func (g *Gateway) Close() { g.cancel() }
+
+// Denials is what was refused so far, in the order of first refusal.
+func (g *Gateway) Denials() []Denial { return g.denials.all() }
+
+// Serve accepts the sandbox's connections until the listener is closed. The address a
+// connection was made *to* says which host is meant.
+func (g *Gateway) Serve(l net.Listener) error { return g.serve(l, g.handle) }
+
+// maxConns bounds the connections that one listener serves at once; more wait in its backlog.
+const maxConns = 4096
+
+func (g *Gateway) serve(l net.Listener, handle func(net.Conn)) error {
+	slots := make(chan struct{}, maxConns)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || isFull(err) {
+				time.Sleep(10 * time.Millisecond) // out of descriptors: others will end
+				continue
+			}
+			return err
+		}
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			stop := context.AfterFunc(g.ctx, func() { conn.Close() })
+			defer stop()
+			handle(conn)
+		}()
+	}
+}
+
+// target is where a connection of the sandbox wants to go.
+type target struct {
+	host string // name or address
+	port int
+	rule Rule
+	name bool // host is a name, so TLS must name it
+}
+
+func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(t.port)) }
+
+// targetOf finds out what the sandbox meant by the address it connected to.
+func (g *Gateway) targetOf(local net.Addr) (target, bool) {
+	ap, err := netip.ParseAddrPort(local.String())
+	if err != nil {
+		return target{host: local.String()}, false
+	}
+	addr := ap.Addr().Unmap()
+	t := target{host: addr.String(), port: int(ap.Port())}
+	if name, ok := g.names.name(addr); ok {
+		t.host, t.name = name, true
+	}
+	rule, ok := g.rules.Find(t.host, t.port)
+	if !ok && !t.name && addr.IsLoopback() {
+		// A rule for "localhost" is reached by the address that every hosts file gives it.
+		rule, ok = g.rules.Find("localhost", t.port)
+	}
+	t.rule = rule
+	return t, ok
+}
+
+func (g *Gateway) handle(conn net.Conn) {
+	t, ok := g.targetOf(conn.LocalAddr())
+	if !ok {
+		g.refuse(conn, t, "")
+		return
+	}
+	var err error
+	if t.port == 443 && t.name {
+		err = g.passTLS(conn, t)
+	} else {
+		err = g.passAny(conn, t)
+	}
+	if e, ok := errors.AsType[*refusedError](err); ok {
+		g.refuse(conn, t, e.why)
+		return
+	}
+	if err != nil {
+		reset(conn) // the client must see a failure, not a clean end
+		return
+	}
+	conn.Close()
+}
+
+// refusedError is a connection that the rules do not allow after all.
+type refusedError struct{ why string }
+
+func (e *refusedError) Error() string { return "refused: " + e.why }
+
+func (g *Gateway) refuse(conn net.Conn, t target, why string) {
+	g.denials.add(t.String(), why)
+	reset(conn)
+}
+
+// helloTimeout is how long a client may take to say whom it wants.
+const helloTimeout = 10 * time.Second
+
+// passTLS dials only when the client has named the host it resolved: a connection
+// to one allowed host must not be a way to others behind the same front.
+func (g *Gateway) passTLS(conn net.Conn, t target) error {
+	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
+	}
+	hello, name, err := readHello(conn)
+	if err != nil {
+		return err
+	}
+	if err := checkName(name, t); err != nil {
+		return err
+	}
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	up, err := g.connect(t)
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	if _, err := up.Write(hello); err != nil {
+		return err
+	}
+	return relay(conn, up)
+}
+
+// passAny lets either side speak first, and still checks the name if the client turns out to speak TLS.
+func (g *Gateway) passAny(conn net.Conn, t target) error {
+	up, err := g.connect(t)
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	if !t.name {
+		return relay(conn, up)
+	}
+	back := make(chan error, 1)
+	go func() { back <- copyHalf(conn, up) }()
+	first := make([]byte, 1)
+	n, err := conn.Read(first)
+	if n == 0 {
+		// The client ended its side without a word; the answer may still be on its way.
+		if errors.Is(err, io.EOF) {
+			closeWrite(up)
+			return <-back
+		}
+		return err
+	}
+	head := first
+	if first[0] == recordHandshake {
+		var name string
+		head, name, err = readHelloAfter(first, conn)
+		if err == nil {
+			err = checkName(name, t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := up.Write(head); err != nil {
+		return err
+	}
+	err = copyHalf(up, conn)
+	return errors.Join(err, <-back)
+}
+
+func checkName(sni string, t target) error {
+	if sni == "" {
+		return &refusedError{"TLS without a server name"}
+	}
+	if name, ok := CanonicalName(sni); !ok || name != t.host {
+		return &refusedError{fmt.Sprintf("TLS server name %s", printable(sni))}
+	}
+	return nil
+}
+
+func (g *Gateway) connect(t target) (net.Conn, error) {
+	vet := publicOnly
+	if t.rule.mayBePrivate() {
+		vet = func(netip.Addr) error { return nil }
+	}
+	return g.dial(g.ctx, t.host, t.port, vet)
+}
+
+// relay copies both ways until both sides have ended. io.Copy between two TCP
+// connections is done by the kernel (splice).
+func relay(a, b net.Conn) error {
+	errs := make([]error, 2)
+	var wg sync.WaitGroup
+	wg.Go(func() { errs[0] = copyHalf(b, a) })
+	wg.Go(func() { errs[1] = copyHalf(a, b) })
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// copyHalf copies one direction and passes the end of the stream on. After an error both
+// ends are closed, or the other direction would wait for ever.
+func copyHalf(dst, src net.Conn) error {
+	_, err := io.Copy(dst, src)
+	if err != nil {
+		dst.Close()
+		src.Close()
+		return err
+	}
+	closeWrite(dst)
+	return nil
+}
+
+func closeWrite(c net.Conn) {
+	if cw, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = cw.CloseWrite() // the peer may be gone already
+		return
+	}
+	c.Close()
+}
+
+// reset closes with RST, so that the client fails at once instead of seeing an empty answer.
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	c.Close()
+}

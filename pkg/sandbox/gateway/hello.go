@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+)
+
+// recordHandshake is the first byte of a TLS connection (RFC 8446, 5.1).
+const recordHandshake = 22
+
+// maxHello bounds what a client may send before its server name is known.
+const maxHello = 64 << 10
+
+// readHello reads a TLS ClientHello and returns its bytes and the server name in it.
+func readHello(conn net.Conn) (raw []byte, name string, err error) {
+	return readHelloAfter(nil, conn)
+}
+
+// readHelloAfter is readHello where the first bytes were already read. crypto/tls does the
+// parsing: the handshake is begun on what arrives and ended as soon as the hello is known.
+func readHelloAfter(first []byte, conn net.Conn) (raw []byte, name string, err error) {
+	tap := &helloTap{src: io.MultiReader(bytes.NewReader(first), conn)}
+	seen := errors.New("seen")
+	server := tls.Server(tap, &tls.Config{
+		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			name = h.ServerName
+			return nil, seen
+		},
+	})
+	err = server.Handshake()
+	if errors.Is(err, seen) {
+		return tap.raw.Bytes(), name, nil
+	}
+	if tap.raw.Len() > 0 && tap.raw.Bytes()[0] != recordHandshake {
+		return nil, "", &refusedError{"not TLS"}
+	}
+	return nil, "", err
+}
+
+// helloTap is a connection that keeps what is read and swallows what is written.
+type helloTap struct {
+	net.Conn // nil: nothing but Read and Write is used before the hello is known
+	src      io.Reader
+	raw      bytes.Buffer
+}
+
+func (t *helloTap) Read(p []byte) (int, error) {
+	if t.raw.Len() >= maxHello {
+		return 0, errors.New("TLS hello too long")
+	}
+	n, err := t.src.Read(p)
+	t.raw.Write(p[:n])
+	return n, err
+}
+
+func (t *helloTap) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,125 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// openNetwork makes every address of the new network namespace local and listens on the given
+// TCP ports, whatever the address. The first two descriptors are DNS over UDP and TCP.
+func openNetwork(ports []int, ipv6 bool) ([]int, error) {
+	if len(ports)*2+3 > maxListeners {
+		return nil, fmt.Errorf("%d different ports are too many", len(ports))
+	}
+	if err := loopbackUp(); err != nil {
+		return nil, fmt.Errorf("bring up the loopback interface: %w", err)
+	}
+	if err := routeAllLocally(unix.AF_INET); err != nil {
+		return nil, fmt.Errorf("route all addresses to the loopback interface: %w", err)
+	}
+	udp, err := listen(unix.AF_INET, unix.SOCK_DGRAM, 53)
+	if err != nil {
+		return nil, err
+	}
+	// Without this an answer would come from another address than the one that was asked.
+	if err := unix.SetsockoptInt(udp, unix.IPPROTO_IP, unix.IP_PKTINFO, 1); err != nil {
+		return nil, err
+	}
+	fds := []int{udp}
+	for _, port := range slices.Concat([]int{53}, ports) {
+		fd, err := listen(unix.AF_INET, unix.SOCK_STREAM, port)
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	if !ipv6 {
+		return fds, nil // an IPv6 address is unreachable: no route
+	}
+	if err := routeAllLocally(unix.AF_INET6); err != nil {
+		return nil, fmt.Errorf("route all IPv6 addresses to the loopback interface: %w", err)
+	}
+	for _, port := range ports {
+		fd, err := listen(unix.AF_INET6, unix.SOCK_STREAM, port)
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func listen(family, kind, port int) (int, error) {
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	var addr unix.Sockaddr = &unix.SockaddrInet4{Port: port}
+	if family == unix.AF_INET6 {
+		addr = &unix.SockaddrInet6{Port: port}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.Bind(fd, addr); err != nil {
+		return -1, fmt.Errorf("bind port %d: %w", port, err)
+	}
+	if kind == unix.SOCK_STREAM {
+		if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+			return -1, fmt.Errorf("listen on port %d: %w", port, err)
+		}
+	}
+	return fd, nil
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// routeAllLocally is `ip route add local default dev lo`, in the words of rtnetlink(7).
+func routeAllLocally(family uint8) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	const loopbackIndex = 1 // always, in a new network namespace
+	ne := binary.NativeEndian
+	msg := make([]byte, unix.SizeofNlMsghdr, 64)
+	msg = append(msg, family, 0, 0, 0, unix.RT_TABLE_LOCAL, unix.RTPROT_BOOT, unix.RT_SCOPE_HOST, unix.RTN_LOCAL)
+	msg = ne.AppendUint32(msg, 0) // rtm_flags
+	msg = ne.AppendUint16(msg, unix.SizeofRtAttr+4)
+	msg = ne.AppendUint16(msg, unix.RTA_OIF)
+	msg = ne.AppendUint32(msg, loopbackIndex)
+	ne.PutUint32(msg[0:], uint32(len(msg)))
+	ne.PutUint16(msg[4:], unix.RTM_NEWROUTE)
+	ne.PutUint16(msg[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
+	if err := unix.Sendto(fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	reply := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(fd, reply, 0)
+	if err != nil {
+		return err
+	}
+	if n < unix.SizeofNlMsghdr+4 || ne.Uint16(reply[4:]) != unix.NLMSG_ERROR {
+		return fmt.Errorf("unexpected answer of rtnetlink")
+	}
+	if code := int32(ne.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 {
+		return unix.Errno(-code)
+	}
+	return nil
+}

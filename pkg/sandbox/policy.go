@@ -1,0 +1,100 @@
+// Package sandbox runs a command so that it reaches the workspace and the
+// allowed hosts and nothing else. A Policy says what is allowed; a tier (Linux
+// namespaces, Landlock, macOS seatbelt) turns it into a running process.
+package sandbox
+
+import (
+	"io"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+)
+
+// Tier names a mechanism that carries out a Policy.
+type Tier string
+
+// The tiers, strongest first. Auto takes the strongest that works here.
+const (
+	Auto       Tier = "auto"
+	Namespaces Tier = "namespaces"
+	Landlock   Tier = "landlock"
+	Seatbelt   Tier = "seatbelt"
+	Off        Tier = "off"
+)
+
+// Profile is how much of the system is shown read-only.
+type Profile string
+
+// The profiles: Standard shows the system and a copy-on-write home without its
+// secrets; Strict shows toolchains only.
+const (
+	Standard Profile = "standard"
+	Strict   Profile = "strict"
+)
+
+// HostRule allows one host and port; see gateway.ParseRule for its text.
+type HostRule = gateway.Rule
+
+// Policy is what a command in the sandbox may reach. Paths are absolute.
+type Policy struct {
+	Tier       Tier       // Auto when empty
+	Profile    Profile    // Standard when empty
+	Workspace  string     // read-write at its own path
+	Home       string     // the user's home: copy-on-write inside; "" gives a new, empty one
+	HomeState  string     // directory that keeps what changes in Home from turn to turn; "" forgets it
+	Private    []string   // sesame's own directories: absent inside, whatever else is allowed
+	AllowRead  []string   // shown read-only as the host has them, also where the default hides them
+	AllowWrite []string   // read-write
+	DenyRead   []string   // absent; beats every Allow
+	AllowHosts []HostRule // the only way out
+	Files      []File     // made inside, below PrivateDir
+
+	// Proxy is the user's own proxy, through which the host side dials; nil for none.
+	Proxy *httpproxy.Config
+	// Denied, if set, hears of each refusal as it happens, from several goroutines.
+	Denied func(Denial)
+	// Notice, if set, hears what a user should know of how the policy is carried out.
+	Notice func(string)
+}
+
+// File is a file that exists inside the sandbox only.
+type File struct {
+	Path string // below PrivateDir
+	Data []byte
+}
+
+// PrivateDir is where Files live inside the sandbox.
+const PrivateDir = "/run/sesame"
+
+// Command is what to run. Args[0] is looked up in the PATH of Env.
+type Command struct {
+	Args   []string
+	Dir    string   // working directory; Policy.Workspace when empty
+	Env    []string // the whole environment, KEY=value
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	// Terminal leaves the command in the caller's session and process group, so that an
+	// interactive program works. Without it the command has no controlling terminal.
+	Terminal bool
+}
+
+// Denial is something the sandbox refused, and how often.
+type Denial struct {
+	Kind   string `json:"kind"`   // "network"
+	Target string `json:"target"` // "example.com:443"
+	Reason string `json:"reason,omitempty"`
+	Count  int    `json:"count"`
+}
+
+// homeWithin is where a command has its home when the policy names none.
+const homeWithin = "/tmp/home"
+
+// HomeInside is the path of the home directory as the command sees it.
+func (p *Policy) HomeInside() string {
+	if p.Home == "" {
+		return homeWithin
+	}
+	return p.Home
+}

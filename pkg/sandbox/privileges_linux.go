@@ -1,0 +1,60 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// dropPrivileges gives up every capability for good, forbids gaining any by executing
+// something, and installs the system call filter, for this thread and what is forked from it.
+// The other threads of this process only lose their capabilities, and get the filter.
+func dropPrivileges() error {
+	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("not dumpable: %w", err)
+	}
+	for c := 0; ; c++ {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) && c > unix.CAP_AUDIT_READ {
+			break // one past the kernel's last
+		}
+		if err != nil {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	// Without this, root's uid alone would give capabilities back at the next exec.
+	const noRoot, noRootLocked, noSetuidFixup, noSetuidFixupLocked, noAmbient, noAmbientLocked = 1, 2, 4, 8, 64, 128
+	const bits = noRoot | noRootLocked | noSetuidFixup | noSetuidFixupLocked | noAmbient | noAmbientLocked
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
+		return fmt.Errorf("lock secure bits: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	if err := dropCapabilities(); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	return installFilter()
+}
+
+// dropCapabilities drops them on every thread. A build with cgo cannot (the race detector's
+// builds are such): there it is done on this thread, from which the command is forked.
+func dropCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none[0])), 0)
+	if errors.Is(errno, syscall.ENOTSUP) {
+		return unix.Capset(&header, &none[0])
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

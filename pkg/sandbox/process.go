@@ -1,0 +1,91 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+)
+
+// Status is how a command ended.
+type Status struct {
+	Code   int            // exit code; 128+n when signal n ended it
+	Signal syscall.Signal // the signal that ended it, or 0
+}
+
+// Process is a command running under a policy.
+type Process struct {
+	tier    Tier
+	wait    func() (Status, error)
+	signal  func(os.Signal) error
+	denials func() []Denial
+}
+
+// Start runs the command under the policy. When ctx ends, everything that the
+// command started is killed at once; for a gentle end use Signal first.
+func Start(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	switch p.Tier {
+	case Off:
+		return startOff(ctx, p, c)
+	default:
+		return startTier(ctx, p, c)
+	}
+}
+
+// Tier is the tier that holds the process.
+func (p *Process) Tier() Tier { return p.tier }
+
+// Wait waits for the command to end and for its output to be copied. The error
+// is about sesame's side; a command that failed has a Status and no error.
+func (p *Process) Wait() (Status, error) { return p.wait() }
+
+// Signal sends a signal to the command, not to what it started.
+func (p *Process) Signal(sig os.Signal) error { return p.signal(sig) }
+
+// Denials is what was refused so far, in the order of first refusal.
+func (p *Process) Denials() []Denial { return p.denials() }
+
+func startOff(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	if cmd.Dir == "" {
+		cmd.Dir = p.Workspace
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fault.New(fault.Usage, "cannot start %s: %w", c.Args[0], err)
+	}
+	return &Process{
+		tier:    Off,
+		wait:    func() (Status, error) { return status(cmd.Wait()) },
+		signal:  cmd.Process.Signal,
+		denials: func() []Denial { return nil },
+	}, nil
+}
+
+// status turns what exec.Cmd.Wait says into a Status.
+func status(err error) (Status, error) {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return Status{}, nil
+	case !errors.As(err, &exit):
+		return Status{Code: -1}, fmt.Errorf("wait for the command: %w", err)
+	}
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return Status{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}, nil
+	}
+	return Status{Code: exit.ExitCode()}, nil
+}
+
+// NoCommandError says that the sandbox works but the command cannot be executed in it.
+type NoCommandError struct {
+	Code int // what a shell would exit with: 127 not found, 126 not executable
+	Why  string
+}
+
+func (e *NoCommandError) Error() string { return e.Why }

@@ -1,0 +1,212 @@
+package sandbox
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestPrivilegesAreGone(t *testing.T) {
+	h := newHost(t)
+	out := h.sh(`grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status`)
+	for _, want := range []string{"CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(out, want+"\n") {
+			t.Errorf("%q is missing:\n%s", want, out)
+		}
+	}
+	h.refuse([]attack{
+		{"a user namespace", `unshare -U true && echo GOT`, false},
+		{"a network namespace", `unshare -n true && echo GOT`, false},
+		{"clone with a namespace", `python3 -c 'import ctypes; print("GOT" if ctypes.CDLL(None).syscall(56 if __import__("os").uname().machine == "x86_64" else 220, 0x10000000 | 17, 0, 0, 0, 0) >= 0 else "no")'`, true},
+		{"mount", `mount -t tmpfs x ~ && echo GOT`, false},
+		{"unmount", `umount /proc || umount "$HOME" || umount /dev/shm && echo GOT`, false},
+		{"chroot", `chroot / true && echo GOT`, false},
+		{"setuid", `python3 -c 'import os; os.setuid(12345); print("GOT")'`, false},
+		{"keyrings", `python3 -c 'import ctypes; print("GOT" if ctypes.CDLL(None).syscall(250 if __import__("os").uname().machine == "x86_64" else 219, 0, -4, 0) >= 0 else "no")'`, true},
+		{"io_uring", `python3 -c 'import ctypes; b = ctypes.create_string_buffer(120); print("GOT" if ctypes.CDLL(None).syscall(425, 1, b) >= 0 else "no")'`, true},
+	})
+}
+
+func TestOtherProcessesAreOutOfReach(t *testing.T) {
+	h := newHost(t)
+	h.env = append(h.env, "MARK=1")
+	victim := exec.CommandContext(t.Context(), "sleep", "300")
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = victim.Wait() }()
+	defer func() { _ = victim.Process.Kill() }()
+	h.refuse([]attack{
+		{"see the host's processes", `cat /proc/*/cmdline | tr '\0' ' ' | grep '[s]leep 300' && echo GOT`, true},
+		{"PID 1's environment", `cat /proc/1/environ >/dev/null && echo GOT`, false},
+		{"PID 1's memory", `head -c 1 /proc/1/mem 2>/dev/null; cat /proc/1/maps 2>/dev/null | grep . && echo GOT`, false},
+		{"PID 1's root and descriptors", `ls /proc/1/root/ /proc/1/fd/ && echo GOT`, false},
+		{"kill PID 1", `kill -9 1; sleep 0.1; [ -e /proc/1 ] || echo GOT`, false},
+		{"type into the terminal", `python3 -c 'import fcntl, termios; fcntl.ioctl(0, termios.TIOCSTI, b"x"); print("GOT")' < /dev/tty`, false},
+	})
+	if victim.Process.Signal(syscall.Signal(0)) != nil {
+		t.Error("the host's process is gone")
+	}
+}
+
+func TestDescriptorsAreClosed(t *testing.T) {
+	h := newHost(t)
+	secret, err := os.Open(h.write(".ssh/id", "SECRET"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	// As a shell leaves it: open across exec.
+	fd, err := syscall.Dup(int(secret.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if out := h.sh(`ls /proc/self/fd | tr '\n' ' '`); out != "0 1 2 3 " { // 3 is ls's own
+		t.Errorf("descriptors inside: %s", out)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	host := []string{
+		"PATH=/bin", "HOME=/home/u", "LANG=C", "LC_ALL=C", "TERM=xterm", "AWS_SECRET_ACCESS_KEY=x", "GITHUB_TOKEN=x", "LD_PRELOAD=x", "BASH_ENV=x",
+		"NODE_OPTIONS=x", "SSH_AUTH_SOCK=x", "DBUS_SESSION_BUS_ADDRESS=x", "AMP_API_KEY=x", "MY_VAR=1", "OTHER=2", "HTTPS_PROXY=http://u:p@h",
+	}
+	got := strings.Join(Environment(host, "/h", []string{"MY_*"}), " ")
+	if want := "HOME=/h PATH=/bin LANG=C LC_ALL=C TERM=xterm MY_VAR=1"; got != want {
+		t.Errorf("environment %q, want %q", got, want)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	h := newHost(t)
+	for script, want := range map[string]int{"true": 0, "exit 42": 42, "kill -TERM $$": 143, "kill -9 $$": 137, "kill -SEGV $$": 139} {
+		if r := h.run("/bin/bash", "-c", script); r.code != want {
+			t.Errorf("%s: %d, want %d", script, r.code, want)
+		}
+	}
+	for _, c := range []struct {
+		cmd  string
+		code int
+	}{{"no-such-command", 127}, {"/no/such/command", 127}, {"/etc/passwd", 126}, {"/etc", 126}} {
+		_, err := h.start(t.Context(), nil, c.cmd)
+		var no *NoCommandError
+		if !asError(err, &no) || no.Code != c.code {
+			t.Errorf("%s: %v, want code %d", c.cmd, err, c.code)
+		}
+	}
+}
+
+// leavesBehind is a script whose background processes do all they can to stay.
+const leavesBehind = `
+(setsid setsid sh -c 'trap "" TERM HUP INT; echo $$; exec sleep MARK' &)
+nohup sh -c 'exec sleep MARK' >/dev/null 2>&1 &
+`
+
+func TestNothingOutlivesTheCommand(t *testing.T) {
+	h := newHost(t)
+	mark := uniqueSleep()
+	h.sh(strings.ReplaceAll(leavesBehind, "MARK", mark) + "sleep 0.3")
+	waitGone(t, mark)
+}
+
+func TestCancelKillsAll(t *testing.T) {
+	h := newHost(t)
+	mark := uniqueSleep()
+	ctx, cancel := contextWithCancel(t)
+	out := &lockedBuffer{}
+	p, err := h.start(ctx, out, "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", mark)+"echo ready; sleep "+mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "ready")
+	cancel()
+	if st, err := p.Wait(); st.Code != 137 || err != nil && ctx.Err() == nil {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	waitGone(t, mark)
+}
+
+// The parent cannot clean up when it is killed; the kernel must.
+func TestKilledParentTakesAllAlong(t *testing.T) {
+	if os.Getenv("SESAME_TEST_PARENT") != "" {
+		h := newHost(t)
+		_, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", os.Getenv("SESAME_TEST_PARENT"))+"echo ready; sleep 600")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+	}
+	mark := uniqueSleep()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := t.TempDir()
+	t.Cleanup(func() {
+		if dirs, err := filepath.Glob(filepath.Join(cache, "*")); err == nil {
+			for _, d := range dirs {
+				removeAll(t, d)
+			}
+		}
+	})
+	cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^TestKilledParentTakesAllAlong$")
+	cmd.Env = append(os.Environ(), "SESAME_TEST_PARENT="+mark, "XDG_CACHE_HOME="+cache)
+	out := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "ready")
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	waitGone(t, mark)
+}
+
+func TestSignalReachesTheCommand(t *testing.T) {
+	h := newHost(t)
+	out := &lockedBuffer{}
+	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `trap 'echo got TERM; exit 5' TERM; echo ready; while :; do sleep 0.05; done`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "ready")
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := p.Wait(); err != nil || st.Code != 5 || !strings.Contains(out.String(), "got TERM") {
+		t.Errorf("status %+v, %v: %s", st, err, out)
+	}
+}
+
+func TestFilesGivenInside(t *testing.T) {
+	h := newHost(t)
+	big := bytes.Repeat([]byte("x"), 1<<20)
+	h.policy.Files = []File{{Path: PrivateDir + "/settings.json", Data: []byte(`{}`)}, {Path: PrivateDir + "/big", Data: big}}
+	if out := h.sh(`cat /run/sesame/settings.json; wc -c < /run/sesame/big; echo x > /run/sesame/settings.json || true`); !strings.HasPrefix(out, "{}1048576\n") {
+		t.Errorf("files: %.100q", out)
+	}
+}
+
+func TestSideBySide(t *testing.T) {
+	before := countMounts(t)
+	for range 20 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			for range 3 {
+				h.sh("touch x")
+			}
+		})
+	}
+	if after := countMounts(t); after != before {
+		t.Errorf("%d mounts before, %d after", before, after)
+	}
+}

@@ -1,0 +1,454 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// root builds the sandbox's tree of files. Everything of the host that is to be seen inside is
+// opened before the first mount, and from then on named by descriptor only: a path that
+// changes meanwhile changes nothing.
+type root struct {
+	fd      int            // the new root, a tmpfs
+	sources map[string]int // by host path
+	blank   int            // a tmpfs with an empty directory "dir" and an unreadable file "file"
+	readers []int          // tmpfs mounts to make read-only at the end, when all mount points in them exist
+	notices []string
+}
+
+// layersDir is where the home's layers are while they are put together.
+const layersDir = "/.layers"
+
+// buildRoot carries out the plan's mounts and makes the result the root directory.
+func buildRoot(pl *plan) (notices []string, err error) {
+	// Nothing may propagate to the host.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	r := &root{sources: map[string]int{}}
+	if err := r.openSources(pl); err != nil {
+		return nil, err
+	}
+	stage, err := stageDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.mountRoot(stage); err != nil {
+		return nil, fmt.Errorf("new root: %w", err)
+	}
+	for _, op := range pl.Mounts {
+		if err := r.mount(op, pl); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
+		}
+	}
+	for _, fd := range append(r.readers, r.fd) {
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return nil, fmt.Errorf("make read-only: %w", err)
+		}
+	}
+	return r.notices, r.enter(pl.Dir)
+}
+
+// openSources opens what the plan takes from the host, as it is without following links: the parent has followed them.
+func (r *root) openSources(pl *plan) error {
+	open := func(path string) error {
+		if _, ok := r.sources[path]; ok {
+			return nil
+		}
+		fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		if err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+		r.sources[path] = fd
+		return nil
+	}
+	for _, op := range pl.Mounts {
+		if op.Kind == mountReadOnly || op.Kind == mountReadWrite {
+			if err := open(op.Source); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range deviceNames {
+		if err := open("/dev/" + d); err != nil {
+			return err
+		}
+	}
+	if h := pl.Home; h != nil {
+		paths := []string{h.Host}
+		if h.State != "" {
+			paths = append(paths, h.State+"/upper", h.State+"/work")
+		}
+		for _, p := range paths {
+			if err := open(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stageDir is a directory to build on: any will do, for the host's tree is left behind afterwards.
+func stageDir() (string, error) {
+	for _, d := range []string{"/tmp", "/mnt", "/var", "/usr"} {
+		if isDir(d) {
+			return d, nil
+		}
+	}
+	return "", errors.New("no directory to mount the new root on")
+}
+
+func (r *root) mountRoot(stage string) error {
+	mnt, err := newTmpfs(0o755)
+	if err != nil {
+		return err
+	}
+	if err := unix.MoveMount(mnt, "", unix.AT_FDCWD, stage, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	r.fd = mnt
+	if r.blank, err = newTmpfs(0o555); err != nil {
+		return err
+	}
+	if err := unix.Mkdirat(r.blank, "dir", 0o555); err != nil {
+		return err
+	}
+	return unix.Mknodat(r.blank, "file", unix.S_IFREG, 0)
+}
+
+// newTmpfs makes a detached tmpfs and returns a descriptor of its root.
+func newTmpfs(mode os.FileMode) (int, error) {
+	return newFilesystem("tmpfs", [2]string{"mode", strconv.FormatUint(uint64(unixMode(mode)), 8)})
+}
+
+func unixMode(mode os.FileMode) uint32 {
+	m := uint32(mode.Perm())
+	if mode&fs.ModeSticky != 0 {
+		m |= unix.S_ISVTX
+	}
+	return m
+}
+
+// newFilesystem makes a file system with options (key and value; no value is a flag) and a detached mount of it.
+func newFilesystem(kind string, options ...[2]string) (int, error) {
+	fsfd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen %s: %w", kind, err)
+	}
+	defer unix.Close(fsfd)
+	for _, o := range options {
+		if o[1] == "" {
+			err = unix.FsconfigSetFlag(fsfd, o[0])
+		} else {
+			err = unix.FsconfigSetString(fsfd, o[0], o[1])
+		}
+		if err != nil {
+			return -1, fmt.Errorf("%s option %s: %w", kind, o[0], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fsfd); err != nil {
+		return -1, fmt.Errorf("create %s: %w", kind, err)
+	}
+	mnt, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return -1, fmt.Errorf("mount %s: %w", kind, err)
+	}
+	return mnt, nil
+}
+
+func (r *root) mount(op mountOp, pl *plan) error {
+	switch op.Kind {
+	case mountReadOnly:
+		return r.bind(op.Source, op.Path, unix.MOUNT_ATTR_RDONLY)
+	case mountReadWrite:
+		return r.bind(op.Source, op.Path, 0)
+	case mountHide:
+		return r.hide(op.Path, op.Blank)
+	case mountTmp:
+		_, err := r.tmpfs(op.Path, op.Mode)
+		return err
+	case mountProc:
+		return r.proc(op.Path)
+	case mountDev:
+		return r.dev(op.Path)
+	case mountHome:
+		return r.home(op.Path, pl.Home)
+	case mountSymlink:
+		dir, err := r.makeDir(filepath.Dir(op.Path))
+		if err != nil {
+			return err
+		}
+		defer unix.Close(dir)
+		return unix.Symlinkat(op.Source, dir, filepath.Base(op.Path))
+	case mountFile:
+		return r.file(op.Path, op.Data)
+	}
+	return errors.New("unknown kind of mount")
+}
+
+// lookup opens a path of the new root. Links in it lead to where they lead inside.
+func (r *root) lookup(p string, flags uint64) (int, error) {
+	return unix.Openat2(r.fd, strings.TrimPrefix(p, "/"), &unix.OpenHow{Flags: flags | unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+}
+
+// makeDir opens a directory of the new root, making it and its parents where they are missing.
+func (r *root) makeDir(p string) (int, error) {
+	if p == "/" {
+		return unix.Openat(r.fd, ".", unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	fd, err := r.lookup(p, unix.O_DIRECTORY)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
+	}
+	parent, err := r.makeDir(path.Dir(p))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	if err := unix.Mkdirat(parent, path.Base(p), 0o755); err != nil {
+		return -1, err
+	}
+	return r.lookup(p, unix.O_DIRECTORY)
+}
+
+// mountPoint opens what a mount goes on, making a directory or an empty file where there is none.
+func (r *root) mountPoint(p string, dir bool) (int, error) {
+	if dir {
+		return r.makeDir(p)
+	}
+	fd, err := r.lookup(p, 0)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
+	}
+	parent, err := r.makeDir(path.Dir(p))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	if err := unix.Mknodat(parent, path.Base(p), unix.S_IFREG|0o644, 0); err != nil {
+		return -1, err
+	}
+	return r.lookup(p, 0)
+}
+
+// attach puts a detached mount on a path of the new root.
+func (r *root) attach(mnt int, p string, dir bool) error {
+	target, err := r.mountPoint(p, dir)
+	if err != nil {
+		return fmt.Errorf("mount point: %w", err)
+	}
+	defer unix.Close(target)
+	return unix.MoveMount(mnt, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// bind shows a source of the host, with all that is mounted below it.
+func (r *root) bind(source, p string, attr uint64) error {
+	fd := r.sources[source]
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	mnt, err := cloneMount(fd, attr)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mnt)
+	return r.attach(mnt, p, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+}
+
+func cloneMount(fd int, attr uint64) (int, error) {
+	mnt, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("open_tree: %w", err)
+	}
+	set := &unix.MountAttr{Attr_set: attr | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, set); err != nil {
+		unix.Close(mnt)
+		return -1, fmt.Errorf("mount_setattr: %w", err)
+	}
+	return mnt, nil
+}
+
+// tmpfs mounts a new tmpfs and returns a descriptor of its root, which stays open until the command runs.
+func (r *root) tmpfs(p string, mode os.FileMode) (int, error) {
+	mnt, err := newTmpfs(mode)
+	if err != nil {
+		return -1, err
+	}
+	return mnt, r.attach(mnt, p, true)
+}
+
+// hide covers a directory with an empty one, a file with one that nobody may read.
+func (r *root) hide(p string, what blank) error {
+	if what == blankParent {
+		mnt, err := r.tmpfs(p, 0o555)
+		r.readers = append(r.readers, mnt)
+		return err
+	}
+	mnt, err := unix.OpenTree(r.blank, string(what), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open_tree: %w", err)
+	}
+	defer unix.Close(mnt)
+	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return fmt.Errorf("mount_setattr: %w", err)
+	}
+	return r.attach(mnt, p, what == blankDir)
+}
+
+// file puts a read-only file on a path. Where a system has no such file and no place
+// for it, programs do without it, too.
+func (r *root) file(p string, data []byte) error {
+	mnt, err := detachedFile(data, 0o444)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mnt)
+	err = r.attach(mnt, p, false)
+	if errors.Is(err, unix.EROFS) && within(p, "/etc") {
+		return nil
+	}
+	return err
+}
+
+// detachedFile makes a read-only mount of one file in a tmpfs of its own.
+func detachedFile(data []byte, mode uint32) (int, error) {
+	dir, err := newTmpfs(0o700)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, "f", unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return -1, err
+	}
+	f := os.NewFile(uintptr(fd), "f")
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return -1, err
+	}
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return -1, err
+	}
+	mnt, err := unix.OpenTree(dir, "f", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("open_tree: %w", err)
+	}
+	return mnt, unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+}
+
+// procReadOnly are parts of /proc that steer the kernel: the owner of these files may write
+// them without any capability, and root inside has root's uid.
+var procReadOnly = []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"}
+
+// procHidden tell of the host what no build needs.
+var procHidden = []string{"kcore", "keys", "timer_list"}
+
+func (r *root) proc(p string) error {
+	mnt, err := newFilesystem("proc")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mnt)
+	if err := r.attach(mnt, p, true); err != nil {
+		return err
+	}
+	for _, name := range procReadOnly {
+		fd, err := unix.Openat(mnt, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		part, err := cloneMount(fd, unix.MOUNT_ATTR_RDONLY)
+		if err == nil {
+			err = unix.MoveMount(part, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+			unix.Close(part)
+		}
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for _, name := range procHidden {
+		if unix.Faccessat(mnt, name, unix.F_OK, 0) != nil {
+			continue
+		}
+		if err := r.hide(path.Join(p, name), blankFile); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// deviceNames are the devices that every program may expect.
+var deviceNames = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+func (r *root) dev(p string) error {
+	dir, err := r.tmpfs(p, 0o755)
+	if err != nil {
+		return err
+	}
+	r.readers = append(r.readers, dir)
+	for _, name := range deviceNames {
+		mnt, err := unix.OpenTree(r.sources["/dev/"+name], "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("%s: open_tree: %w", name, err)
+		}
+		err = r.attach(mnt, path.Join(p, name), false)
+		unix.Close(mnt)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx",
+	} {
+		if err := unix.Symlinkat(text, dir, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if _, err := r.tmpfs(path.Join(p, "shm"), fs.ModeSticky|0o777); err != nil {
+		return fmt.Errorf("shm: %w", err)
+	}
+	pts, err := newFilesystem("devpts", [2]string{"ptmxmode", "0666"}, [2]string{"mode", "0620"})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pts)
+	// Terminals are devices, after all.
+	if err := unix.MountSetattr(pts, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NODEV}); err != nil {
+		return err
+	}
+	return r.attach(pts, path.Join(p, "pts"), true)
+}
+
+// enter makes the new tree the root directory and forgets the old one.
+func (r *root) enter(dir string) error {
+	if err := unix.Fchdir(r.fd); err != nil {
+		return err
+	}
+	// The old root is stacked on the new one and then taken away: no directory is needed for it.
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave the old root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return err
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return fmt.Errorf("working directory %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+)
+
+func TestMain(m *testing.M) {
+	if code, ok := Shim(); ok {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+// host is a made-up user's machine: a home with secrets and a workspace in it.
+type host struct {
+	t      *testing.T
+	policy Policy
+	env    []string
+}
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	// Not below /tmp, which the sandbox has of its own: what is hidden must be hidden for a better reason.
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	base, err := os.MkdirTemp(cache, "sesame test ") // with a space: paths have them
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeAll(t, base) })
+	base, err = filepath.EvalSymlinks(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := filepath.Join(base, "home")
+	h := &host{t: t, policy: Policy{
+		Tier:      Namespaces,
+		Home:      home,
+		Workspace: filepath.Join(home, "src", "project"),
+		HomeState: filepath.Join(home, ".local", "state", "sesame", "homes", "1"),
+		Private:   []string{filepath.Join(home, ".local", "state", "sesame")},
+	}}
+	h.write("src/project/README", "hello")
+	h.env = Environment(os.Environ(), home, nil)
+	return h
+}
+
+// removeAll also removes what overlayfs leaves in its work directory without permissions.
+func removeAll(t *testing.T, dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// write makes a file in the host's home.
+func (h *host) write(rel, text string) string {
+	h.t.Helper()
+	path := filepath.Join(h.policy.Home, rel)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+func (h *host) read(rel string) string {
+	h.t.Helper()
+	data, err := os.ReadFile(filepath.Join(h.policy.Home, rel))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(data)
+}
+
+func (h *host) allow(rules ...string) {
+	h.t.Helper()
+	for _, s := range rules {
+		r, err := gateway.ParseRule(s)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.policy.AllowHosts = append(h.policy.AllowHosts, r)
+	}
+}
+
+type result struct {
+	out     string
+	code    int
+	denials []Denial
+}
+
+// start starts a command; its output goes to out.
+func (h *host) start(ctx context.Context, out io.Writer, args ...string) (*Process, error) {
+	return Start(ctx, &h.policy, &Command{Args: args, Env: h.env, Stdout: out, Stderr: out})
+}
+
+// run runs a command to its end.
+func (h *host) run(args ...string) result {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	p, err := h.start(ctx, &out, args...)
+	if err != nil {
+		h.t.Fatalf("start %q: %v", args, err)
+	}
+	st, err := p.Wait()
+	if err != nil {
+		h.t.Fatalf("wait for %q: %v", args, err)
+	}
+	return result{out.String(), st.Code, p.Denials()}
+}
+
+// sh runs a script and returns what it says, which must succeed.
+func (h *host) sh(script string) string {
+	h.t.Helper()
+	r := h.run("/bin/bash", "-c", script)
+	if r.code != 0 {
+		h.t.Fatalf("%s\nexit %d: %s", script, r.code, r.out)
+	}
+	return r.out
+}
+
+// attack is a script that says GOT when it got what the sandbox promises to keep.
+type attack struct {
+	name, script string
+	// unaided attacks are also run without any sandbox, where they must succeed: an attack
+	// that fails anyway shows nothing.
+	unaided bool
+}
+
+func (h *host) refuse(attacks []attack) {
+	for _, a := range attacks {
+		h.t.Run(a.name, func(t *testing.T) {
+			h := &host{t: t, policy: h.policy, env: h.env}
+			if r := h.run("/bin/bash", "-c", a.script); strings.Contains(r.out, "GOT") {
+				t.Errorf("the attack succeeds inside: %s\n%s", a.script, r.out)
+			}
+			if !a.unaided {
+				return
+			}
+			h.policy.Tier = Off
+			if r := h.run("/bin/bash", "-c", a.script); !strings.Contains(r.out, "GOT") {
+				t.Errorf("the attack fails outside, too: %s\n%s", a.script, r.out)
+			}
+		})
+	}
+}
+
+// TestAsOrdinaryUser runs this package's tests again as a user without privileges.
+func TestAsOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // all the others ran as one
+	}
+	dir, err := os.MkdirTemp("/var/cache", "sesame-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeAll(t, dir) })
+	const uid = 31337
+	if err := os.Chown(dir, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	// go test keeps its binary where only the one who built it can go.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(dir, "sandbox.test")
+	if err := os.WriteFile(exe, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", "^TestAsOrdinaryUser$")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: TestSecretsAreAbsent") {
+		t.Errorf("the tests did not run:\n%s", out)
+	}
+}

@@ -1,0 +1,133 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// deniedCalls are system calls that no build or agent needs and that reach parts of the kernel
+// where sandboxes were broken. Most need a capability as well; the filter is the second lock.
+var deniedCalls = []uint32{
+	// Mounts and roots, old and new interface.
+	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_SETNS,
+	unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
+	unix.SYS_MOUNT_SETATTR, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD,
+	// Keys: they are not namespaced the way that files are.
+	unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
+	// Programmable kernel machinery.
+	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
+	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
+	// The machine itself.
+	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
+	unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_SYSLOG, unix.SYS_VHANGUP,
+	unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME, unix.SYS_NFSSERVCTL, unix.SYS_LOOKUP_DCOOKIE,
+}
+
+// namespaceFlags are the clone flags that make namespaces: in one of its own a program would
+// have capabilities again.
+const namespaceFlags = unix.CLONE_NEWNS | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
+	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME
+
+// Offsets in struct seccomp_data. Arguments are 64 bits wide, little-endian on every
+// architecture that sesame is built for.
+const (
+	dataNr   = 0
+	dataArch = 4
+	dataArgs = 16
+)
+
+// verdict makes the filter's answers.
+func verdict(errno unix.Errno) bpf.Instruction {
+	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)}
+}
+
+var allow = bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+
+// filterProgram is the system call filter for a machine of the given audit architecture.
+func filterProgram() []bpf.Instruction {
+	prog := []bpf.Instruction{
+		// Another architecture's numbers (int 0x80) would mean other calls.
+		bpf.LoadAbsolute{Off: dataArch, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
+		verdict(unix.ENOSYS),
+		bpf.LoadAbsolute{Off: dataNr, Size: 4},
+	}
+	prog = append(prog, foreignCalls...)
+	denied := slices.Concat(deniedCalls, deniedHere)
+	for i, nr := range denied {
+		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: nr, SkipTrue: uint8(len(denied) - i)})
+	}
+	prog = append(prog, bpf.Jump{Skip: 1}, verdict(unix.EPERM))
+	// clone3 has its flags in memory, where a filter cannot look: libraries fall back to clone.
+	prog = append(prog, call(unix.SYS_CLONE3, verdict(unix.ENOSYS))...)
+	for _, nr := range []uint32{unix.SYS_CLONE, unix.SYS_UNSHARE} {
+		prog = append(prog, call(nr,
+			loadArg(0),
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: namespaceFlags, SkipFalse: 1},
+			verdict(unix.EPERM),
+			allow,
+		)...)
+	}
+	// Writing into the terminal's input would type commands into the user's shell.
+	prog = append(prog, call(unix.SYS_IOCTL,
+		loadArg(1),
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCSTI, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.TIOCLINUX, SkipTrue: 1},
+		verdict(unix.EPERM),
+		allow,
+	)...)
+	prog = append(prog, call(unix.SYS_SOCKET, socketRules()...)...)
+	return append(prog, allow)
+}
+
+// socketRules let unix, IPv4 and IPv6 stream and datagram sockets pass, and netlink for reading interfaces.
+func socketRules() []bpf.Instruction {
+	const protocolMPTCP, typeMask = 262, 0xf // MPTCP would get past rules made for TCP
+	return []bpf.Instruction{
+		loadArg(0),
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_UNIX, SkipTrue: 8},     // allow
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_NETLINK, SkipTrue: 8},  // check the protocol
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET, SkipTrue: 1},     // check the type
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_INET6, SkipTrue: 9}, // no
+		loadArg(1), //
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: typeMask},                       //
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.SOCK_DGRAM, SkipTrue: 6}, // raw and others: no
+		loadArg(2),
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protocolMPTCP, SkipTrue: 4}, // no
+		allow,
+		loadArg(2),
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.NETLINK_ROUTE, SkipTrue: 1}, // no
+		allow,
+		verdict(unix.EAFNOSUPPORT),
+	}
+}
+
+// call runs body for one system call number. The body must end the program; the number stays loaded for what follows.
+func call(nr uint32, body ...bpf.Instruction) []bpf.Instruction {
+	return append([]bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: uint8(len(body))}}, body...)
+}
+
+// loadArg loads the low half of an argument: of flags, families and request numbers the kernel looks at no more.
+func loadArg(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: dataArgs + 8*n, Size: 4} }
+
+// installFilter puts the filter on all threads of this process and all that come of them.
+func installFilter() error {
+	raw, err := bpf.Assemble(filterProgram())
+	if err != nil {
+		return fmt.Errorf("assemble the system call filter: %w", err)
+	}
+	insns := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		insns[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(insns)), Filter: &insns[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return fmt.Errorf("install the system call filter: %w", errno)
+	}
+	return nil
+}

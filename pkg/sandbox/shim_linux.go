@@ -1,0 +1,239 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// shimName is argv[0] of the process that builds the sandbox and is its PID 1: sesame itself, executed again.
+const shimName = "sesame-sandbox"
+
+// Descriptors that the parent hands to the shim.
+const (
+	shimSocket = 3 // messages both ways, and the listeners
+	shimPlan   = 4 // the plan as JSON
+)
+
+// message is what parent and shim tell each other, a packet each.
+type message struct {
+	// From the shim. Listening comes with the descriptors.
+	Listening bool   `json:",omitempty"`
+	Notice    string `json:",omitempty"` // something that the user should know
+	Failed    string `json:",omitempty"` // the sandbox could not be made
+	NoCommand string `json:",omitempty"` // it was made, but the command cannot be executed
+	Started   bool   `json:",omitempty"`
+	Ended     bool   `json:",omitempty"`
+	Code      int    `json:",omitempty"`
+	// From the parent, to be sent to the command; from the shim, what ended it.
+	Signal syscall.Signal `json:",omitempty"`
+}
+
+// Shim runs this process as the shim if it was started as one; then ok is true and code is
+// what to exit with. A program that uses this package must call it first in main.
+func Shim() (code int, ok bool) {
+	if len(os.Args) == 0 || os.Args[0] != shimName {
+		return 0, false
+	}
+	// What is dropped is dropped for this thread, and the command is forked from it.
+	runtime.LockOSThread()
+	if err := runShim(); err != nil {
+		// The parent is told if it still listens; there is nobody else to tell.
+		_ = send(shimSocket, message{Failed: err.Error()}, nil)
+		return 1, true
+	}
+	return 0, true
+}
+
+func runShim() error {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
+	// Nothing that the caller's shell or CI left open may reach the command.
+	if err := unix.CloseRange(shimSocket, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close_range: %w", err)
+	}
+	f := os.NewFile(shimPlan, "plan")
+	data, err := io.ReadAll(f)
+	f.Close()
+	if err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	var pl plan
+	if err := json.Unmarshal(data, &pl); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	listeners, err := openNetwork(pl.Ports, pl.IPv6)
+	if err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	if err := send(shimSocket, message{Listening: true}, listeners); err != nil {
+		return fmt.Errorf("hand over listeners: %w", err)
+	}
+	for _, fd := range listeners {
+		unix.Close(fd)
+	}
+	notices, err := buildRoot(&pl)
+	if err != nil {
+		return fmt.Errorf("files: %w", err)
+	}
+	for _, n := range notices {
+		if err := send(shimSocket, message{Notice: n}, nil); err != nil {
+			return err
+		}
+	}
+	if !pl.Terminal {
+		if _, err := unix.Setsid(); err != nil {
+			return fmt.Errorf("setsid: %w", err)
+		}
+	}
+	path, err := lookPath(pl.Args[0], pl.Env, pl.Dir)
+	if err != nil {
+		return send(shimSocket, message{NoCommand: err.Error(), Code: noCommandCode(err)}, nil)
+	}
+	if err := dropPrivileges(); err != nil {
+		return fmt.Errorf("drop privileges: %w", err)
+	}
+	pid, err := syscall.ForkExec(path, pl.Args, &syscall.ProcAttr{Dir: pl.Dir, Env: pl.Env, Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		return send(shimSocket, message{NoCommand: fmt.Sprintf("%s: %v", pl.Args[0], err), Code: noCommandCode(err)}, nil)
+	}
+	if err := send(shimSocket, message{Started: true}, nil); err != nil {
+		return err // the parent is gone: ending PID 1 ends all
+	}
+	go obeyParent(pid)
+	return send(shimSocket, reap(pid), nil)
+}
+
+// obeyParent passes signals on, and ends the sandbox when the parent is gone: its death
+// signal can be lost with the thread that it belongs to, the end of the socket cannot.
+func obeyParent(pid int) {
+	for {
+		m, _, err := receive(shimSocket)
+		if err != nil {
+			os.Exit(1)
+		}
+		if m.Signal != 0 {
+			_ = syscall.Kill(pid, m.Signal) // it may have ended meanwhile
+		}
+	}
+}
+
+// reap waits for the command and on the way for whatever its orphans leave behind.
+func reap(pid int) message {
+	for {
+		var ws syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return message{Ended: true, Code: 255}
+		case got == pid && ws.Signaled():
+			return message{Ended: true, Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+		case got == pid:
+			return message{Ended: true, Code: ws.ExitStatus()}
+		}
+	}
+}
+
+// lookPath finds the command as a shell inside would.
+func lookPath(name string, env []string, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return name, executable(name)
+	}
+	path := "/usr/local/bin:/usr/bin:/bin"
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, d := range filepath.SplitList(path) {
+		if p := filepath.Join(d, name); filepath.IsAbs(p) && executable(p) == nil {
+			return p, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return &os.PathError{Op: "exec", Path: path, Err: syscall.EISDIR}
+	}
+	if err := unix.Access(path, unix.X_OK); err != nil {
+		return &os.PathError{Op: "exec", Path: path, Err: err}
+	}
+	return nil
+}
+
+// noCommandCode is what shells exit with: 127 for what is not there, 126 for what cannot be executed.
+func noCommandCode(err error) int {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		return 127
+	}
+	return 126
+}
+
+// send writes one packet, with descriptors if there are any.
+func send(socket int, m message, fds []int) error {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	return ignoringEINTR(func() error { return unix.Sendmsg(socket, data, oob, nil, unix.MSG_NOSIGNAL) })
+}
+
+// maxListeners bounds the descriptors in one message (SCM_MAX_FD of the kernel).
+const maxListeners = 253
+
+// receive reads one packet; its error is io.EOF when the other side is gone.
+func receive(socket int) (message, []int, error) {
+	var m message
+	data, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxListeners))
+	var n, oobn int
+	err := ignoringEINTR(func() (err error) {
+		n, oobn, _, _, err = unix.Recvmsg(socket, data, oob, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return m, nil, err
+	}
+	if n == 0 {
+		return m, nil, io.EOF
+	}
+	var fds []int
+	if cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil {
+		for _, c := range cmsgs {
+			if got, err := unix.ParseUnixRights(&c); err == nil {
+				fds = append(fds, got...)
+			}
+		}
+	}
+	return m, fds, json.Unmarshal(data[:n], &m)
+}
+
+func ignoringEINTR(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

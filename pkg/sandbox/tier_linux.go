@@ -1,0 +1,309 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+)
+
+func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	switch p.Tier {
+	case "", Auto, Namespaces:
+		return startNamespaces(ctx, p, c)
+	}
+	return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier %s is not for this system", p.Tier).
+		Hint("use --sandbox auto or --sandbox namespaces")
+}
+
+// box is a sandbox of the tier namespaces, seen from the host.
+type box struct {
+	policy  *Policy
+	gateway *gateway.Gateway
+	cmd     *exec.Cmd
+	socket  *os.File
+	lock    *os.File // of Policy.HomeState, or nil
+	started chan error
+	ended   chan message // closed without a value when the shim said nothing
+	sendMu  sync.Mutex
+}
+
+func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	pl, err := makePlan(p, c)
+	if err != nil {
+		return nil, err
+	}
+	b := &box{policy: p, started: make(chan error, 1), ended: make(chan message, 1)}
+	if pl.Home != nil && pl.Home.State != "" {
+		if err := b.takeHome(pl.Home); err != nil {
+			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
+		}
+	}
+	if err := b.spawn(ctx, pl, c); err != nil {
+		b.close()
+		return nil, unavailable(err)
+	}
+	if err := <-b.started; err != nil {
+		_ = b.cmd.Wait() // it failed; why is known already
+		b.close()
+		return nil, err
+	}
+	return &Process{tier: Namespaces, wait: b.wait, signal: b.signal, denials: b.denials}, nil
+}
+
+// unavailable says why no namespaces can be had and what would help.
+func unavailable(err error) error {
+	e := fault.New(fault.SandboxUnavailable, "the sandbox cannot be had here: %w", err)
+	switch {
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		return e.Hint("user namespaces are refused here, as in most containers: allow them (docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined; " +
+			"on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)").
+			Hint("or, in a machine you can afford to lose: --sandbox off")
+	case errors.Is(err, syscall.ENOSPC):
+		return e.Hint("the limit of user namespaces is reached: raise the sysctl user.max_user_namespaces")
+	}
+	return e.Hint("see what is missing with: sesame doctor").
+		Hint("or, in a machine you can afford to lose: --sandbox off")
+}
+
+// takeHome prepares the directory that keeps the home, and locks it: one sandbox at a time may write there.
+func (b *box) takeHome(h *homeLayers) error {
+	if err := prepareHomeState(h.State); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(h.State, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		h.Shared = true
+		b.notice("another sandbox of this workspace is running: what this one changes in the home directory is not kept")
+		return f.Close()
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	b.lock = f
+	return nil
+}
+
+func (b *box) notice(s string) {
+	if b.policy.Notice != nil {
+		b.policy.Notice(s)
+	}
+}
+
+// spawn starts the shim in new namespaces and begins to listen to it.
+func (b *box) spawn(ctx context.Context, pl *plan, c *Command) error {
+	data, err := json.Marshal(pl)
+	if err != nil {
+		return err
+	}
+	planFile, err := memoryFile("sesame-plan", data)
+	if err != nil {
+		return err
+	}
+	defer planFile.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socketpair: %w", err)
+	}
+	b.socket = os.NewFile(uintptr(pair[0]), "shim")
+	theirs := os.NewFile(uintptr(pair[1]), "parent")
+	defer theirs.Close()
+
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{shimName}
+	cmd.Env = []string{} // the command's environment is in the plan
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.ExtraFiles = []*os.File{theirs, planFile}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
+		// One id of each kind, the user's own: files look inside as they do outside.
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+		// The shim has to build the sandbox after an exec, which takes capabilities from an ordinary uid.
+		AmbientCaps: setupCapabilities,
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	b.cmd = cmd
+	b.gateway = gateway.New(ctx, gateway.Options{Rules: b.policy.AllowHosts, Dial: (&gateway.Dialer{Proxy: b.policy.Proxy}).Dial, Denied: b.denied})
+	spawned := make(chan error)
+	go func() {
+		// The kernel sends the death signal when the *thread* that started the shim ends.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		spawned <- err
+		if err == nil {
+			b.listen()
+		}
+		<-ctx.Done()
+	}()
+	return <-spawned
+}
+
+// setupCapabilities are what building the sandbox takes, in the new user namespace only.
+var setupCapabilities = []uintptr{
+	unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_SYS_CHROOT,
+	unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_CHOWN, unix.CAP_MKNOD, unix.CAP_SETUID, unix.CAP_SETGID,
+}
+
+func memoryFile(name string, data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// listen follows what the shim says until it ends.
+func (b *box) listen() {
+	defer close(b.ended)
+	fail := func(err error) {
+		select {
+		case b.started <- err:
+		default: // it had started: Wait tells how it ended
+		}
+	}
+	for {
+		m, fds, err := receive(int(b.socket.Fd()))
+		switch {
+		case err != nil:
+			fail(unavailable(errors.New("the process that builds the sandbox died")))
+			return
+		case m.Listening:
+			if err := b.serve(fds); err != nil {
+				fail(unavailable(err))
+				return
+			}
+		case m.Notice != "":
+			b.notice(m.Notice)
+		case m.Failed != "":
+			fail(unavailable(errors.New(m.Failed)))
+			return
+		case m.NoCommand != "":
+			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand})
+			return
+		case m.Started:
+			b.started <- nil
+		case m.Ended:
+			b.ended <- m
+			return
+		}
+	}
+}
+
+// serve begins to answer on the sandbox's listeners: DNS over UDP and TCP, then the ports.
+func (b *box) serve(fds []int) error {
+	if len(fds) < 2 {
+		return errors.New("the sandbox handed over no listeners")
+	}
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "listener")
+		var err error
+		if i == 0 {
+			var conn net.PacketConn
+			if conn, err = net.FilePacketConn(f); err == nil {
+				b.until(conn.Close, func() error { return b.gateway.ServeDNS(conn.(*net.UDPConn)) })
+			}
+		} else {
+			var l net.Listener
+			if l, err = net.FileListener(f); err == nil {
+				serve := b.gateway.Serve
+				if i == 1 {
+					serve = b.gateway.ServeDNSStream
+				}
+				b.until(l.Close, func() error { return serve(l) })
+			}
+		}
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("take over a listener: %w", err)
+		}
+	}
+	return nil
+}
+
+// until runs serve in the background and ends it by stop when the gateway closes. Its error
+// is the end of the listener; the sandbox then has one way out less.
+func (b *box) until(stop, serve func() error) {
+	context.AfterFunc(b.gateway.Context(), func() { _ = stop() })
+	go func() { _ = serve() }()
+}
+
+func (b *box) wait() (Status, error) {
+	defer b.close()
+	waitErr := b.cmd.Wait()
+	if m, ok := <-b.ended; ok {
+		return Status{Code: m.Code, Signal: m.Signal}, copyError(waitErr)
+	}
+	return status(waitErr) // the shim was killed, and all with it
+}
+
+// copyError is what is left of an error of exec.Cmd.Wait when the exit status is known otherwise.
+func copyError(err error) error {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+		return nil
+	}
+	return err
+}
+
+func (b *box) close() {
+	if b.gateway != nil {
+		b.gateway.Close()
+	}
+	if b.socket != nil {
+		b.socket.Close()
+	}
+	if b.lock != nil {
+		b.lock.Close()
+	}
+}
+
+func (b *box) signal(sig os.Signal) error {
+	s, ok := sig.(syscall.Signal)
+	if !ok {
+		return fmt.Errorf("signal %v cannot be sent", sig)
+	}
+	b.sendMu.Lock()
+	defer b.sendMu.Unlock()
+	return send(int(b.socket.Fd()), message{Signal: s}, nil)
+}
+
+func (b *box) denied(d gateway.Denial) {
+	if b.policy.Denied != nil {
+		b.policy.Denied(networkDenial(d))
+	}
+}
+
+func networkDenial(d gateway.Denial) Denial {
+	return Denial{Kind: "network", Target: d.Target, Reason: d.Reason, Count: d.Count}
+}
+
+func (b *box) denials() []Denial {
+	var out []Denial
+	for _, d := range b.gateway.Denials() {
+		out = append(out, networkDenial(d))
+	}
+	return out
+}

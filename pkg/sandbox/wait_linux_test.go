@@ -1,0 +1,90 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func asError[E error](err error, target *E) bool { return errors.As(err, target) }
+
+func contextWithCancel(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
+
+var sleeps atomic.Int64
+
+// uniqueSleep is a duration for sleep(1) that no other process on the machine has.
+func uniqueSleep() string { return fmt.Sprintf("7%06d.%d", os.Getpid(), sleeps.Add(1)) }
+
+// waitGone waits until no process has mark among its arguments.
+func waitGone(t *testing.T, mark string) {
+	t.Helper()
+	var left []string
+	for range 100 {
+		left = nil
+		files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if data, err := os.ReadFile(f); err == nil && strings.Contains(string(data), mark) && !strings.Contains(string(data), "test.") {
+				left = append(left, f)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("still there after 5 s: %v", left)
+}
+
+func countMounts(t *testing.T) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(data, []byte("\n"))
+}
+
+// lockedBuffer collects output that another goroutine writes.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *lockedBuffer) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for range 400 {
+		if strings.Contains(b.String(), text) {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	t.Fatalf("%q did not come: %s", text, b)
+}
