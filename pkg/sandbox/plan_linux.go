@@ -90,6 +90,7 @@ func makePlan(p *Policy, c *Command) (*plan, error) {
 	if err := t.hides(); err != nil {
 		return nil, err
 	}
+	t.prune()
 	for _, f := range p.Files {
 		t.set(mountOp{Kind: mountFile, Path: f.Path, Data: f.Data})
 	}
@@ -362,6 +363,37 @@ func (t *tree) whiteout(path string) {
 		}
 	}
 	l.Absent = append(l.Absent, rel)
+}
+
+// prune leaves out what is hidden by hiding something above it already.
+func (t *tree) prune() {
+	for path, op := range t.ops {
+		if above, ok := t.above(path); ok && op.Kind == mountHide && t.ops[above].Kind == mountHide {
+			delete(t.ops, path)
+		}
+	}
+	if t.layers == nil {
+		return
+	}
+	absent := slices.Clone(t.layers.Absent)
+	hidden := func(rel string) bool {
+		return slices.ContainsFunc(absent, func(a string) bool { return a != rel && within(rel, a) })
+	}
+	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, hidden)
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d dirMode) bool {
+		return slices.Contains(absent, d.Path) || hidden(d.Path)
+	})
+}
+
+// above finds the nearest path above path that has a mount of its own.
+func (t *tree) above(path string) (string, bool) {
+	for path != "/" {
+		path = filepath.Dir(path)
+		if _, ok := t.ops[path]; ok {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // dirMode is the mode of a directory, looked up once; ok is false for anything but a directory.
