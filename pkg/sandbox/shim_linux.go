@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -39,20 +40,21 @@ type message struct {
 	Signal syscall.Signal `json:",omitempty"`
 }
 
-// Shim runs this process as the shim if it was started as one; then ok is true and code is
-// what to exit with. A program that uses this package must call it first in main.
-func Shim() (code int, ok bool) {
+// Shim does not return if this process was started as the shim. A program that uses
+// this package calls it first of all, for its start is part of every sandbox's.
+func Shim() {
 	if len(os.Args) == 0 || os.Args[0] != shimName {
-		return 0, false
+		return
 	}
 	// What is dropped is dropped for this thread, and the command is forked from it.
 	runtime.LockOSThread()
+	debug.SetGCPercent(-1) // it lives briefly or sleeps: collecting would only cost
 	if err := runShim(); err != nil {
 		// The parent is told if it still listens; there is nobody else to tell.
 		_ = send(shimSocket, message{Failed: err.Error()}, nil)
-		return 1, true
+		syscall.Exit(1)
 	}
-	return 0, true
+	syscall.Exit(0) // at once: how the command ended was told
 }
 
 func runShim() error {
@@ -119,7 +121,7 @@ func obeyParent(pid int) {
 	for {
 		m, _, err := receive(shimSocket)
 		if err != nil {
-			os.Exit(1)
+			syscall.Exit(1)
 		}
 		if m.Signal != 0 {
 			_ = syscall.Kill(pid, m.Signal) // it may have ended meanwhile
