@@ -1,0 +1,74 @@
+// Package cmd is the command line: commands, their flags, what they print and how
+// they exit. Streams, environment and clock reach a command through its app.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+)
+
+// Main runs the command line of args (args[0] is the program) against the process's
+// own streams and environment, and returns the exit code.
+func Main(args []string) int {
+	// The sandbox's shim is this same program started again, and each of its
+	// milliseconds is one of every command run in the sandbox: so it comes before
+	// everything else.
+	sandbox.Shim()
+
+	ctx, watch := watchSignals(context.Background())
+	defer watch.stop()
+
+	redactor := &config.Redactor{}
+	streams := systemStreams(redactor, config.ParseEnv(os.Environ()))
+	// What is held back for the redactor's sake comes out last.
+	defer streams.Flush()
+
+	cwd, err := os.Getwd()
+	if err != nil {
+		cwd = "" // a directory that was removed: only commands that need one fail
+	}
+	a := &app{
+		io:          streams,
+		env:         config.ParseEnv(os.Environ()),
+		cwd:         cwd,
+		now:         time.Now,
+		redactor:    redactor,
+		checkKey:    askService,
+		takeSignals: watch.take,
+	}
+	return run(ctx, a, args[1:])
+}
+
+// run executes one command line and says how the process is to exit.
+func run(ctx context.Context, a *app, args []string) int {
+	a.args = args
+	// Known before anything can print it.
+	if key, err := config.NewKey(a.env.Get("AMP_API_KEY")); err == nil {
+		a.redactor.Add(key)
+	}
+	root := newRootCmd(a)
+	root.SetArgs(args)
+	command, err := root.ExecuteContextC(ctx)
+	err = canceled(ctx, err)
+	if command != nil && command.Annotations[reports] != "" && a.report != nil {
+		if printErr := a.finishReport(err); err == nil {
+			err = printErr
+		}
+	}
+	a.printError(err)
+	return exitCode(ctx, err)
+}
+
+// canceled gives an error that is only the end of the context its code.
+func canceled(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || fault.CodeOf(err) != fault.Internal || !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &fault.Error{Code: fault.Canceled, Message: context.Cause(ctx).Error(), Err: err}
+}

@@ -1,0 +1,103 @@
+package cmd
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+)
+
+// newPolicy makes the sandbox's policy of the configuration. A rule that cannot be
+// read is a fault.Usage that names where it was written.
+func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) (*sandbox.Policy, error) {
+	hosts, err := serviceHosts(cfg.Amp.URL)
+	if err != nil {
+		return nil, err
+	}
+	for i, text := range cfg.Sandbox.AllowHosts {
+		rule, err := gateway.ParseRule(text)
+		if err != nil {
+			return nil, fault.New(fault.Usage, "%s: %w", cfg.ItemOrigin("sandbox.allow-hosts", i).Of("sandbox.allow-hosts"), err)
+		}
+		hosts = append(hosts, rule)
+	}
+	policy := &sandbox.Policy{
+		Tier:       sandbox.Tier(cfg.Sandbox.Tier),
+		Profile:    sandbox.Profile(cfg.Sandbox.Profile),
+		Workspace:  workspace,
+		Home:       resolved(dirs.Home),
+		Private:    []string{dirs.Config, dirs.State},
+		AllowRead:  slices.Clone(cfg.Sandbox.AllowRead),
+		AllowWrite: slices.Clone(cfg.Sandbox.AllowWrite),
+		DenyRead:   slices.Clone(cfg.Sandbox.DenyRead),
+		AllowHosts: hosts,
+		Proxy:      proxyOf(a.env),
+		Notice:     func(text string) { a.say("%s", text) },
+	}
+	if cfg.Verbose {
+		policy.Denied = func(d sandbox.Denial) { a.say("sandbox refused %s to %s", d.Kind, d.Target) }
+	}
+	return policy, nil
+}
+
+// proxyOf is the user's proxy, nil where the environment names none.
+func proxyOf(env config.Env) *httpproxy.Config {
+	either := func(upper, lower string) string {
+		if value := env.Get(upper); value != "" {
+			return value
+		}
+		return env.Get(lower)
+	}
+	proxy := &httpproxy.Config{
+		HTTPProxy:  either("HTTP_PROXY", "http_proxy"),
+		HTTPSProxy: either("HTTPS_PROXY", "https_proxy"),
+		NoProxy:    either("NO_PROXY", "no_proxy"),
+	}
+	if proxy.HTTPProxy == "" && proxy.HTTPSProxy == "" {
+		return nil
+	}
+	return proxy
+}
+
+// insideEnv is the environment inside the sandbox. The key is never passed by name,
+// nor by a pattern that happens to match it.
+func (a *app) insideEnv(cfg *config.Config, policy *sandbox.Policy) ([]string, error) {
+	for i, name := range cfg.Sandbox.PassEnv {
+		if name == "AMP_API_KEY" {
+			return nil, fault.New(fault.Usage, "%s: AMP_API_KEY is not passed into the sandbox by name",
+				cfg.ItemOrigin("sandbox.pass-env", i).Of("sandbox.pass-env")).
+				Hint("use --expose-key if the real key has to be inside")
+		}
+	}
+	host := maps.Clone(a.env)
+	delete(host, "AMP_API_KEY")
+	return sandbox.Environment(host.List(), policy.HomeInside(), cfg.Sandbox.PassEnv), nil
+}
+
+// serviceHosts are the hosts that are allowed from the start: the service's.
+func serviceHosts(service string) ([]sandbox.HostRule, error) {
+	hosts := []sandbox.HostRule{{Host: "ampcode.com"}, {Host: "*.ampcode.com"}}
+	u, err := url.Parse(service)
+	if err != nil {
+		return nil, fault.New(fault.Usage, "amp.url: %w", err)
+	}
+	name := u.Hostname()
+	if name == "ampcode.com" || strings.HasSuffix(name, ".ampcode.com") {
+		return hosts, nil
+	}
+	port := map[string]int{"http": 80, "https": 443}[u.Scheme]
+	if u.Port() != "" {
+		if port, err = strconv.Atoi(u.Port()); err != nil {
+			return nil, fault.New(fault.Usage, "amp.url: %w", err)
+		}
+	}
+	return append(hosts, sandbox.HostRule{Host: name, Port: port}), nil
+}

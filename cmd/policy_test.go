@@ -1,0 +1,134 @@
+package cmd
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+)
+
+// policyOf is the policy that the command line would run under.
+func policyOf(t *testing.T, w *world, args ...string) (policy *sandbox.Policy, env []string, err error) {
+	t.Helper()
+	root := newSandboxCmd(w.app, nil)
+	if err := root.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	dirs, err := w.dirs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := w.load(root, w.cwd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policy, err = w.newPolicy(cfg, dirs, w.cwd); err != nil {
+		return nil, nil, err
+	}
+	env, err = w.insideEnv(cfg, policy)
+	return policy, env, err
+}
+
+func TestPolicyHosts(t *testing.T) {
+	tests := []struct {
+		service string
+		args    []string
+		want    []string
+	}{
+		{"https://ampcode.com", nil, []string{"ampcode.com", "*.ampcode.com"}},
+		{"https://eu.ampcode.com", nil, []string{"ampcode.com", "*.ampcode.com"}},
+		{"https://evilampcode.com", nil, []string{"ampcode.com", "*.ampcode.com", "evilampcode.com:443"}},
+		{"http://127.0.0.1:4000", nil, []string{"ampcode.com", "*.ampcode.com", "127.0.0.1:4000"}},
+		{"", []string{"--allow-host", "A.example", "--allow-host", "b.example:22"}, []string{"ampcode.com", "*.ampcode.com", "a.example", "b.example:22"}},
+	}
+	for _, test := range tests {
+		w := newWorld(t)
+		w.env["AMP_URL"] = test.service
+		policy, _, err := policyOf(t, w, test.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, h := range policy.AllowHosts {
+			got = append(got, h.String())
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s %q: got %q", test.service, test.args, got)
+		}
+	}
+}
+
+func TestPolicyBadHost(t *testing.T) {
+	w := newWorld(t)
+	_, _, err := policyOf(t, w, "--allow-host", "https://a.example")
+	if fault.CodeOf(err) != fault.Usage || !strings.HasPrefix(err.Error(), "--allow-host: ") {
+		t.Errorf("flag: %v", err)
+	}
+	file := w.write(t, filepath.Join(w.home, ".config/sesame/config.yaml"), "\nsandbox: {allow-hosts: [2130706433]}")
+	w.write(t, file, "sandbox:\n  allow-hosts: ['2130706433']")
+	_, _, err = policyOf(t, w)
+	if fault.CodeOf(err) != fault.Usage || !strings.HasPrefix(err.Error(), file+":2: sandbox.allow-hosts: ") {
+		t.Errorf("file: %v", err)
+	}
+}
+
+// sesame's own keys and sessions are absent inside whatever the rules say; the key
+// does not come in through the environment, nor do variables nobody named.
+func TestPolicyKeepsSecretsOut(t *testing.T) {
+	w := newWorld(t)
+	w.env["AMP_API_KEY"], w.env["LD_PRELOAD"], w.env["GITHUB_TOKEN"] = goodKey, "/x.so", "ghp_x"
+	w.env["AMP_LOG_LEVEL"], w.env["LANG"] = "debug", "C.UTF-8"
+	policy, env, err := policyOf(t, w, "--pass-env", "AMP_*", "--allow-read", w.home+"/.config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := config.ParseEnv(env)
+	if inside["LANG"] != "C.UTF-8" || inside["AMP_LOG_LEVEL"] != "debug" || inside["HOME"] != w.home {
+		t.Errorf("missing in %q", env)
+	}
+	for _, name := range []string{"AMP_API_KEY", "LD_PRELOAD", "GITHUB_TOKEN"} {
+		if value, ok := inside[name]; ok {
+			t.Errorf("%s=%s is inside", name, value)
+		}
+	}
+	for _, dir := range []string{".config/sesame", ".local/state/sesame"} {
+		if !slices.Contains(policy.Private, filepath.Join(w.home, dir)) {
+			t.Errorf("%s is not private: %q", dir, policy.Private)
+		}
+	}
+	if _, _, err := policyOf(t, w, "--pass-env", "AMP_API_KEY"); fault.CodeOf(err) != fault.Usage {
+		t.Errorf("AMP_API_KEY by name: %v", err)
+	}
+}
+
+func TestSandboxCommandExitCode(t *testing.T) {
+	w := newWorld(t)
+	if code := w.run(t, "sandbox", "--sandbox", "off", "--", "/bin/sh", "-c", "echo out; echo err >&2; exit 42"); code != 42 {
+		t.Errorf("exit %d", code)
+	}
+	if w.out.String() != "out\n" || w.errOut.String() != "err\n" {
+		t.Errorf("stdout %q, stderr %q", w.out, w.errOut)
+	}
+	if code := w.run(t, "sandbox", "--sandbox", "off", "--", "/nonexistent"); code != 2 {
+		t.Errorf("a command that is none: exit %d", code)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	w := newWorld(t)
+	if code := w.run(t, "sandbox", "--explain", "--allow-host", "a.example:22", "--deny-read", "secret"); code != 0 {
+		t.Fatalf("exit %d: %s", code, w.errOut)
+	}
+	for _, want := range []string{
+		"workspace    " + w.cwd + " (read and write)\n", "network      a.example (port 22)\n",
+		"network      *.ampcode.com (ports 443 and 80)\n", "hidden       " + w.cwd + "/secret\n",
+	} {
+		if !strings.Contains(w.out.String(), want) {
+			t.Errorf("no %q in\n%s", want, w.out)
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+)
+
+func newRootCmd(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sesame",
+		Short: "Run the Amp coding agent unattended, in a sandbox",
+		Long: "Sesame runs Sourcegraph's Amp coding agent unattended: it fetches and caches Amp, hands it\n" +
+			"a key, puts it in an OS sandbox, and keeps the session so that it can go on.",
+		Example: "  sesame login\n" +
+			"  sesame run \"fix the failing test\"\n" +
+			"  git diff | sesame run \"review this\" -\n" +
+			"  sesame continue \"now write the changelog\"",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.io.In)
+	root.SetOut(a.io.Out)
+	root.SetErr(a.io.ErrOut)
+	a.globalFlags(root.PersistentFlags())
+	root.SetFlagErrorFunc(a.flagError)
+	root.SetHelpCommand(newHelpCmd())
+	root.AddCommand(
+		newRunCmd(a, nil),
+		newContinueCmd(a, nil),
+		newLoginCmd(a, nil),
+		newLogoutCmd(a, nil),
+		newDoctorCmd(a, nil),
+		newSessionsCmd(a, nil),
+		newLogsCmd(a, nil),
+		newAmpCmd(a, nil),
+		newSandboxCmd(a, nil),
+		newModesCmd(a, nil),
+		newCompletionCmd(a),
+		newVersionCmd(a, nil),
+		newManCmd(a),
+	)
+	return root
+}
+
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			topic, rest, err := cmd.Root().Find(args)
+			if err != nil || topic == cmd.Root() && len(rest) > 0 {
+				return unknownCommand(cmd.Root(), args[0])
+			}
+			topic.InitDefaultHelpFlag()
+			return topic.Help()
+		},
+	}
+}
+
+// group makes a command that only has others below it.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		return fault.New(fault.Usage, "%s needs a command", cmd.CommandPath()).
+			Hint("see `%s --help`", cmd.CommandPath())
+	}
+	cmd.RunE = func(*cobra.Command, []string) error { return nil }
+	return cmd
+}
+
+func unknownCommand(parent *cobra.Command, name string) error {
+	err := fault.New(fault.Usage, "unknown command %q", name)
+	var known []string
+	for _, c := range parent.Commands() {
+		if c.IsAvailableCommand() {
+			known = append(known, c.Name())
+		}
+	}
+	if near := config.Nearest(name, known); near != "" {
+		return err.Hint("did you mean `%s %s`?", parent.CommandPath(), near)
+	}
+	return err.Hint("see `%s --help`", parent.CommandPath())
+}
+
+// flagError gives cobra's words about flags a code and advice.
+func (a *app) flagError(cmd *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	// `sesame rnu --mode x`: the root is asked about --mode, but the slip is elsewhere.
+	if name := a.firstWord(); !cmd.HasParent() && name != "" {
+		return unknownCommand(cmd, name)
+	}
+	fail := fault.New(fault.Usage, "%w", err)
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
+			fail = fail.Hint("did you mean --%s?", near)
+		}
+		if cmd.Annotations[reports] != "" {
+			fail = fail.Hint("a prompt that begins with a dash goes behind `--`")
+		}
+	}
+	if cmd.Annotations[reports] != "" && a.report == nil {
+		a.report = newReport()
+	}
+	return fail.Hint("see `%s --help`", cmd.CommandPath())
+}
+
+// firstWord is the first argument that is neither a global flag nor the value of one.
+func (a *app) firstWord() string {
+	for i := 0; i < len(a.args); i++ {
+		arg := a.args[i]
+		switch {
+		case arg == "-C" || arg == "--cd" || arg == "--config":
+			i++
+		case !strings.HasPrefix(arg, "-"):
+			return arg
+		}
+	}
+	return ""
+}
+
+func nearestFlag(cmd *cobra.Command, name string) string {
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	return config.Nearest(name, known)
+}
+
+// noArgs refuses arguments of a command that takes none.
+func noArgs(cmd *cobra.Command, args []string) error { return atMost(0)(cmd, args) }
+
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return fault.New(fault.Usage, "%s: one argument too many: %q", cmd.CommandPath(), args[n]).
+				Hint("see `%s --help`", cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return fault.New(fault.Usage, "%s: needs %s", cmd.CommandPath(), what).
+				Hint("see `%s --help`", cmd.CommandPath())
+		}
+		return atMost(n)(cmd, args)
+	}
+}

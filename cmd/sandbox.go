@@ -1,0 +1,148 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+)
+
+type sandboxOptions struct {
+	app     *app
+	cmd     *cobra.Command
+	args    []string
+	explain bool
+}
+
+func newSandboxCmd(a *app, runF func(context.Context, *sandboxOptions) error) *cobra.Command {
+	opts := &sandboxOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "sandbox [flags] -- COMMAND...",
+		Short: "Run any command under the policy of `run`",
+		Example: "  sesame sandbox -- npm test\n" +
+			"  sesame sandbox --allow-host registry.example.com -- npm ci\n" +
+			"  sesame sandbox --explain",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !opts.explain {
+				return fault.New(fault.Usage, "sesame sandbox: needs a command").
+					Hint("such as `sesame sandbox -- ls -la`, or --explain to see the policy")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.cmd, opts.args = cmd, args
+			if runF != nil {
+				return runF(cmd.Context(), opts)
+			}
+			return sandboxRun(cmd.Context(), opts)
+		},
+	}
+	// What follows the command's name is the command's.
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().BoolVar(&opts.explain, "explain", false, "print the policy instead of running a command")
+	policyFlags(cmd)
+	return cmd
+}
+
+func sandboxRun(ctx context.Context, o *sandboxOptions) error {
+	a := o.app
+	dirs, err := a.dirs()
+	if err != nil {
+		return err
+	}
+	workspace, err := a.workspace(dirs)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.load(o.cmd, workspace)
+	if err != nil {
+		return err
+	}
+	policy, err := a.newPolicy(cfg, dirs, workspace)
+	if err != nil {
+		return err
+	}
+	env, err := a.insideEnv(cfg, policy)
+	if err != nil {
+		return err
+	}
+	if o.explain {
+		_, err := fmt.Fprint(a.io.Out, explain(policy))
+		return err
+	}
+	return a.inSandbox(ctx, policy, &sandbox.Command{
+		Args: o.args, Env: env,
+		Stdin: a.io.RawIn, Stdout: a.io.RawOut, Stderr: a.io.RawErr,
+		Terminal: a.io.InTerminal,
+	})
+}
+
+// inSandbox runs a command with our streams and signals, and ends as it ended.
+func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, command *sandbox.Command) error {
+	process, err := sandbox.Start(ctx, policy, command)
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go func(signals <-chan os.Signal) {
+		for {
+			select {
+			case s := <-signals:
+				// At a terminal the command gets ctrl-c by itself.
+				if s != os.Interrupt || !a.io.InTerminal {
+					_ = process.Signal(s) // it may just have ended
+				}
+			case <-ended:
+				return
+			}
+		}
+	}(a.takeSignals())
+	status, err := process.Wait()
+	a.tellDenials(process.Denials())
+	switch {
+	case err != nil:
+		return err
+	case status.Code != 0:
+		return exitStatus(status.Code)
+	}
+	return nil
+}
+
+// tellDenials shows what the sandbox refused and how it would be allowed.
+func (a *app) tellDenials(denials []sandbox.Denial) {
+	for _, d := range denials {
+		a.say("sandbox refused %s to %s, %d× (allow it with --allow-host %s)", d.Kind, d.Target, d.Count, d.Target)
+	}
+}
+
+// explain is the policy as a person reads it.
+func explain(p *sandbox.Policy) string {
+	var b strings.Builder
+	line := func(label, value string) { fmt.Fprintf(&b, "%-12s %s\n", label, value) }
+	line("tier", string(p.Tier))
+	line("profile", string(p.Profile))
+	line("workspace", p.Workspace+" (read and write)")
+	line("home", p.Home+" (copy on write, without secrets)")
+	for _, list := range []struct {
+		label string
+		paths []string
+	}{{"read", p.AllowRead}, {"write", p.AllowWrite}, {"hidden", p.DenyRead}} {
+		for _, path := range list.paths {
+			line(list.label, path)
+		}
+	}
+	for _, h := range p.AllowHosts {
+		if h.Port == 0 {
+			line("network", h.Host+" (ports 443 and 80)")
+		} else {
+			line("network", fmt.Sprintf("%s (port %d)", h.Host, h.Port))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,65 @@
+package cmd
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sesame-cli/sesame/pkg/config"
+)
+
+// turnOptions are what run and continue are told.
+type turnOptions struct {
+	app        *app
+	cmd        *cobra.Command
+	args       []string
+	promptFile string
+	session    string // continue: the session's id or the beginning of one
+}
+
+// turn is what a turn needs, all of it checked, nothing changed yet.
+type turn struct {
+	config    *config.Config
+	dirs      config.Dirs
+	workspace string
+	prompt    string
+}
+
+// newTurnCmd makes what run and continue have in common.
+func newTurnCmd(a *app, cmd *cobra.Command, run func(context.Context, *turnOptions) error) (*cobra.Command, *turnOptions) {
+	opts := &turnOptions{app: a, cmd: cmd}
+	cmd.Annotations = map[string]string{reports: "yes"}
+	cmd.Flags().StringVar(&opts.promptFile, "prompt-file", "", "read the prompt from `FILE`")
+	turnFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		a.report = newReport()
+		opts.args = args
+		return run(cmd.Context(), opts)
+	}
+	return cmd, opts
+}
+
+// resolve reads and checks all that the turn depends on, the quick things first and
+// standard input last.
+func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
+	a := o.app
+	dirs, err := a.dirs()
+	if err != nil {
+		return nil, err
+	}
+	workspace, err := a.workspace(dirs)
+	if err != nil {
+		return nil, err
+	}
+	a.report.Workspace = workspace
+	cfg, err := a.load(o.cmd, workspace)
+	if err != nil {
+		return nil, err
+	}
+	a.report.Mode = cfg.Mode
+	prompt, err := a.prompt(ctx, o.args, o.promptFile)
+	if err != nil {
+		return nil, err
+	}
+	return &turn{cfg, dirs, workspace, prompt}, nil
+}

@@ -1,0 +1,250 @@
+package bootstrap
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	recordFile = "amp.json"
+	locksDir   = "locks"
+	// workPrefix marks directories that a download, or a removal, is at work in.
+	workPrefix = ".work-"
+	// recordSchema is the version of amp.json's form.
+	recordSchema = 1
+)
+
+// record is <version>/amp.json: what the file beside it was when it was verified.
+type record struct {
+	Schema      int       `json:"schema_version"`
+	Version     string    `json:"version"`
+	Platform    Platform  `json:"platform"`
+	SHA256      string    `json:"sha256"`
+	Size        int64     `json:"size"`
+	Source      string    `json:"source"`
+	URL         string    `json:"url"`
+	Transport   string    `json:"transport_digest,omitempty"`
+	InstalledAt time.Time `json:"installed_at"`
+}
+
+// cache is the directory of the versions. A version is there or it is not: its
+// directory is filled under another name and then renamed.
+type cache struct {
+	dir string
+}
+
+// open makes the directory where it is missing, and refuses one that others could put a binary into.
+func (c cache) open() error {
+	if err := os.MkdirAll(filepath.Join(c.dir, locksDir), 0o700); err != nil {
+		return err
+	}
+	return checkPrivate(c.dir)
+}
+
+// checkPrivate fails when dir belongs to, or may be written to by, somebody else. Root is trusted.
+func checkPrivate(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	if runtime.GOOS == "windows" {
+		return nil // the profile's own access list is what protects it
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s may be written to by others (mode %04o): try chmod 700", dir, info.Mode().Perm())
+	}
+	if !ownedByUs(info) {
+		return fmt.Errorf("%s belongs to another user", dir)
+	}
+	return nil
+}
+
+// load returns the version's binary, cheaply: the record must be whole and the
+// file of the recorded size, ours, and executable. It fails with fs.ErrNotExist
+// where the version is not in the cache.
+func (c cache) load(version string) (Binary, error) {
+	dir := filepath.Join(c.dir, version)
+	if err := checkPrivate(dir); err != nil {
+		return Binary{}, err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return Binary{}, err
+	}
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Binary{}, fmt.Errorf("%s: broken record: %w", dir, err)
+	}
+	sum, ok := parseSHA256(r.SHA256)
+	if !ok || r.Schema != recordSchema || r.Version != version {
+		return Binary{}, fmt.Errorf("%s: broken record", dir)
+	}
+	path := filepath.Join(dir, r.Platform.Executable())
+	info, err := os.Lstat(path)
+	if err != nil {
+		return Binary{}, err
+	}
+	switch {
+	case !info.Mode().IsRegular(), info.Size() != r.Size:
+		return Binary{}, fmt.Errorf("%s is not the file that was verified", path)
+	case runtime.GOOS != "windows" && (info.Mode().Perm()&0o022 != 0 || !ownedByUs(info)):
+		return Binary{}, fmt.Errorf("%s could have been changed by others", path)
+	case !mayExecute(path, info):
+		return Binary{}, fmt.Errorf("%s is not executable", path)
+	}
+	return Binary{
+		Path:        path,
+		Version:     version,
+		Platform:    r.Platform,
+		Digest:      sum,
+		Size:        r.Size,
+		Source:      r.Source,
+		URL:         r.URL,
+		InstalledAt: r.InstalledAt,
+	}, nil
+}
+
+// list returns the usable binaries, newest first. A cache that does not exist is empty.
+func (c cache) list() ([]Binary, error) {
+	versions, err := c.versions()
+	if err != nil {
+		return nil, err
+	}
+	var found []Binary
+	for _, v := range versions {
+		if b, err := c.load(v); err == nil {
+			found = append(found, b)
+		}
+	}
+	return found, nil
+}
+
+// versions returns the names of the versions' directories, usable or not, newest first.
+func (c cache) versions() ([]string, error) {
+	entries, err := os.ReadDir(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPrivate(c.dir); err != nil {
+		return nil, err
+	}
+	var versions []string
+	for _, e := range entries {
+		if e.IsDir() && ValidVersion(e.Name()) {
+			versions = append(versions, e.Name())
+		}
+	}
+	slices.SortFunc(versions, func(a, b string) int { return CompareVersions(b, a) })
+	return versions, nil
+}
+
+// work makes a private directory in the cache's file system for a version. The
+// caller has the version's lock: what an earlier, dead process left is removed.
+func (c cache) work(version string) (string, error) {
+	c.sweep(version)
+	return os.MkdirTemp(c.dir, workPrefix+version+".")
+}
+
+// sweep removes what dead processes left of a version, whose lock the caller has.
+func (c cache) sweep(version string) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), workPrefix+version+".") {
+			_ = os.RemoveAll(filepath.Join(c.dir, e.Name())) // the next one tries again
+		}
+	}
+}
+
+// store adds the record to a work directory that has the file, and publishes it.
+func (c cache) store(work string, r record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeSynced(filepath.Join(work, recordFile), append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	if err := syncDir(work); err != nil {
+		return err
+	}
+	return c.publish(work, r.Version)
+}
+
+// publish moves a filled work directory to the version's place.
+func (c cache) publish(work, version string) error {
+	final := filepath.Join(c.dir, version)
+	err := os.Rename(work, final)
+	if err == nil {
+		return syncDir(c.dir)
+	}
+	// There is one already, and the caller found it wanting; or, without locks, a
+	// faster process was first. Out of the way it goes in one step as well.
+	old, tmpErr := os.MkdirTemp(c.dir, workPrefix+version+".")
+	if tmpErr != nil {
+		return errors.Join(err, tmpErr)
+	}
+	defer os.RemoveAll(old)
+	if mvErr := os.Rename(final, filepath.Join(old, version)); mvErr != nil {
+		return errors.Join(err, mvErr)
+	}
+	if err := os.Rename(work, final); err != nil {
+		return err
+	}
+	return syncDir(c.dir)
+}
+
+// remove takes a version out of the cache, in one step for everybody else.
+func (c cache) remove(version string) error {
+	trash, err := os.MkdirTemp(c.dir, workPrefix+version+".")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(trash)
+	return os.Rename(filepath.Join(c.dir, version), filepath.Join(trash, version))
+}
+
+func (c cache) lockFile(version string) string {
+	return filepath.Join(c.dir, locksDir, version)
+}
+
+// writeSynced writes a small file and has it on the disk when it returns.
+func writeSynced(path string, data []byte, perm os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// syncDir makes a rename in dir last through a loss of power.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// Some file systems cannot, and then the rename is as safe as it gets there.
+	_ = d.Sync()
+	return nil
+}

@@ -1,0 +1,230 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// Timeouts bound how long a silent server is waited for. Slow ones that keep
+// sending are never cut off. A zero field has the default.
+type Timeouts struct {
+	Connect time.Duration // default 10 s
+	Header  time.Duration // from the request to the answer's header; default 30 s
+	Idle    time.Duration // without any byte of the body; default 30 s
+	Latest  time.Duration // for a source to name its newest version; default 15 s
+}
+
+func (t Timeouts) orDefault() Timeouts {
+	set := func(d *time.Duration, fallback time.Duration) {
+		if *d <= 0 {
+			*d = fallback
+		}
+	}
+	set(&t.Connect, 10*time.Second)
+	set(&t.Header, 30*time.Second)
+	set(&t.Idle, 30*time.Second)
+	set(&t.Latest, 15*time.Second)
+	return t
+}
+
+const maxRedirects = 10
+
+var (
+	errNoHeader = errors.New("no answer in time")
+	errStalled  = errors.New("stalled: no byte in time")
+)
+
+// statusError is an answer other than 200, 404 and 410.
+type statusError struct {
+	status int
+}
+
+func (e *statusError) Error() string {
+	text := strings.ToLower(http.StatusText(e.status))
+	switch e.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		text += " (a firewall, a proxy, or a missing token?)"
+	}
+	return fmt.Sprintf("http status %d %s", e.status, text)
+}
+
+// newTransport makes the transport of all sources: proxies from environ, no
+// decompression behind our back (what is hashed is what was sent).
+func newTransport(environ []string, t Timeouts) *http.Transport {
+	config := httpproxy.Config{
+		HTTPProxy:  firstEnv(environ, "HTTP_PROXY", "http_proxy"),
+		HTTPSProxy: firstEnv(environ, "HTTPS_PROXY", "https_proxy"),
+		NoProxy:    firstEnv(environ, "NO_PROXY", "no_proxy"),
+	}
+	proxy := config.ProxyFunc()
+	dialer := &net.Dialer{Timeout: t.Connect}
+	return &http.Transport{
+		Proxy:               func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext:         dialer.DialContext,
+		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout: t.Connect,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 4,
+		IdleConnTimeout:     30 * time.Second,
+	}
+}
+
+// getter makes GET requests with the package's rules: no way from https to
+// http, credentials for the first host only, and an end to every silence.
+type getter struct {
+	client    *http.Client
+	userAgent string
+	timeouts  Timeouts
+}
+
+func newGetter(rt http.RoundTripper, userAgent string, t Timeouts) *getter {
+	return &getter{
+		client:    &http.Client{Transport: rt, CheckRedirect: checkRedirect},
+		userAgent: userAgent,
+		timeouts:  t,
+	}
+}
+
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("more than %d redirects", maxRedirects)
+	}
+	last := via[len(via)-1]
+	if last.URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("refused a redirect from https to %s://%s", req.URL.Scheme, req.URL.Host)
+	}
+	// net/http keeps the header for subdomains; a registry's token is for the registry alone.
+	if req.URL.Host != via[0].URL.Host {
+		req.Header.Del("Authorization")
+	}
+	return nil
+}
+
+// get returns the answer to a GET when its status is 200. Closing the body ends the request.
+func (g *getter) get(ctx context.Context, address string, header http.Header) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		cancel(nil)
+		return nil, errors.New("not a usable address")
+	}
+	for key, values := range header {
+		req.Header[key] = values
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	if g.userAgent != "" {
+		req.Header.Set("User-Agent", g.userAgent)
+	}
+	late := time.AfterFunc(g.timeouts.Header, func() { cancel(errNoHeader) })
+	resp, err := g.client.Do(req)
+	late.Stop()
+	if err != nil {
+		err = reason(ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		cancel(nil)
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone {
+			return nil, fmt.Errorf("%w (http status %d)", ErrNotFound, resp.StatusCode)
+		}
+		return nil, &statusError{status: resp.StatusCode}
+	}
+	resp.Body = &watchedBody{body: resp.Body, ctx: ctx, cancel: cancel, idle: g.timeouts.Idle}
+	return resp, nil
+}
+
+// text gets a small document, of at most limit bytes.
+func (g *getter) text(ctx context.Context, address string, header http.Header, limit int64) ([]byte, error) {
+	resp, err := g.get(ctx, address, header)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("the answer is longer than %d bytes", limit)
+	}
+	return data, nil
+}
+
+// reason strips the address from err, which may carry a secret in its query,
+// and puts our own cause in the place of "context canceled".
+func reason(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
+		return cause
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// watchedBody ends a read that gets no byte for the idle time. The clock runs
+// only while somebody reads, so a slow disk is not taken for a slow server.
+type watchedBody struct {
+	body   io.ReadCloser
+	ctx    context.Context //nolint:containedctx // the body lives as long as its request
+	cancel context.CancelCauseFunc
+	idle   time.Duration
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	stall := time.AfterFunc(b.idle, func() { b.cancel(errStalled) })
+	n, err := b.body.Read(p)
+	stall.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = reason(b.ctx, err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	err := b.body.Close()
+	b.cancel(nil)
+	return err
+}
+
+// publicURL returns the address as it may be shown and stored: no user, password, query.
+func publicURL(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(an address that cannot be read)"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// firstEnv returns the first of the variables that is set to something.
+func firstEnv(environ []string, names ...string) string {
+	for _, name := range names {
+		if v, ok := lookupEnv(environ, name); ok && v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// lookupEnv finds a variable; of several with one name the last counts, as with os/exec.
+func lookupEnv(environ []string, name string) (string, bool) {
+	for i := len(environ) - 1; i >= 0; i-- {
+		if key, value, ok := strings.Cut(environ[i], "="); ok && key == name {
+			return value, true
+		}
+	}
+	return "", false
+}
