@@ -132,12 +132,16 @@ func (r *root) dropLayers() {
 	_ = unix.Unlinkat(r.fd, strings.TrimPrefix(layersDir, "/"), unix.AT_REMOVEDIR)
 }
 
-// prepareHomeState makes the directories that keep the home's changes.
-func prepareHomeState(state string) error {
+// prepareHomeState makes the directory that keeps the home's changes. The file "workspace" in it says whose it is.
+func prepareHomeState(state, workspace string) error {
 	for _, d := range []string{"upper", "work"} {
 		if err := os.MkdirAll(filepath.Join(state, d), 0o700); err != nil {
 			return err
 		}
 	}
-	return nil
+	owner := filepath.Join(state, "workspace")
+	if _, err := os.Stat(owner); err == nil {
+		return nil
+	}
+	return os.WriteFile(owner, []byte(workspace), 0o600)
 }

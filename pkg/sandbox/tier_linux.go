@@ -20,6 +20,10 @@ import (
 )
 
 func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	if p.Profile == Strict {
+		return nil, fault.New(fault.SandboxUnavailable, "the sandbox profile strict is not built yet").
+			Hint("use --profile standard, with --deny-read for what must stay hidden")
+	}
 	switch p.Tier {
 	case "", Auto, Namespaces:
 		return startNamespaces(ctx, p, c)
@@ -83,7 +87,7 @@ func unavailable(err error) error {
 
 // takeHome prepares the directory that keeps the home, and locks it: one sandbox at a time may write there.
 func (b *box) takeHome(h *homeLayers) error {
-	if err := prepareHomeState(h.State); err != nil {
+	if err := prepareHomeState(h.State, b.policy.Workspace); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(h.State, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)

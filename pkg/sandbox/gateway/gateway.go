@@ -263,8 +263,8 @@ func closeWrite(c net.Conn) {
 
 // reset closes with RST, so that the client fails at once instead of seeing an empty answer.
 func reset(c net.Conn) {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
+	if tcp, ok := c.(interface{ SetLinger(sec int) error }); ok {
+		_ = tcp.SetLinger(0) // at worst it is a clean end after all
 	}
 	c.Close()
 }

@@ -1,0 +1,6 @@
+package amp
+
+import "os"
+
+// terminate cannot be sent on Windows; the attempt leads to a kill.
+var terminate = os.Interrupt

@@ -1,0 +1,22 @@
+//go:build !linux
+
+package sandbox
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/sesame-cli/sesame/pkg/config/check"
+)
+
+// kernel is what a tier rests on. Where there is none yet, there is nothing to tell.
+type kernel struct{}
+
+func readKernel(string, string) kernel { return kernel{} }
+
+func (kernel) basis() string     { return runtime.GOOS }
+func (kernel) details() []string { return []string{runtime.GOOS + "/" + runtime.GOARCH} }
+
+func (kernel) explain(_ context.Context, _ *Policy, _ []string, err error) check.Result {
+	return check.Failed(err)
+}
