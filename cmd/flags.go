@@ -69,11 +69,16 @@ func policyFlags(cmd *cobra.Command) {
 	f.list("allow-write", "sandbox.allow-write", "let the sandbox write `PATH` (repeatable)")
 	f.list("deny-read", "sandbox.deny-read", "hide `PATH` from the sandbox (repeatable)")
 	f.list("pass-env", "sandbox.pass-env", "pass the environment variable `NAME` into the sandbox (repeatable)")
-	f.text("sandbox", "", "sandbox.tier", "hold it with `TIER`: auto, namespaces, landlock, seatbelt or off")
+	tierFlag(cmd)
 	f.text("profile", "", "sandbox.profile", "show as much of the system as `PROFILE`: standard or strict")
 	f.bool("expose-key", "", "sandbox.expose-key", "put the real key into the sandbox")
-	choices(cmd, "sandbox", "auto", "namespaces", "landlock", "seatbelt", "off")
 	choices(cmd, "profile", "standard", "strict")
+}
+
+// tierFlag alone is for commands that start Amp only to ask it something.
+func tierFlag(cmd *cobra.Command) {
+	flagSet{cmd.Flags()}.text("sandbox", "", "sandbox.tier", "hold it with `TIER`: auto, namespaces, landlock, seatbelt or off")
+	choices(cmd, "sandbox", "auto", "namespaces", "landlock", "seatbelt", "off")
 }
 
 // binaryFlags say which build of Amp is meant.

@@ -1,8 +1,12 @@
 package cmd
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +37,8 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		Tier:       sandbox.Tier(cfg.Sandbox.Tier),
 		Profile:    sandbox.Profile(cfg.Sandbox.Profile),
 		Workspace:  workspace,
-		Home:       resolved(dirs.Home),
+		Home:       homeOf(dirs),
+		HomeState:  homeState(dirs, workspace),
 		Private:    []string{dirs.Config, dirs.State},
 		AllowRead:  slices.Clone(cfg.Sandbox.AllowRead),
 		AllowWrite: slices.Clone(cfg.Sandbox.AllowWrite),
@@ -46,6 +51,21 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		policy.Denied = func(d sandbox.Denial) { a.say("sandbox refused %s to %s", d.Kind, d.Target) }
 	}
 	return policy, nil
+}
+
+// homeOf is the home to show in the sandbox; "", an empty one, where the user has none worth the name.
+func homeOf(dirs config.Dirs) string {
+	home := resolved(dirs.Home)
+	if info, err := os.Stat(home); err != nil || !info.IsDir() || filepath.Dir(home) == home {
+		return ""
+	}
+	return home
+}
+
+// homeState is the directory that keeps the sandbox's home for a workspace, from turn to turn.
+func homeState(dirs config.Dirs, workspace string) string {
+	sum := sha256.Sum256([]byte(workspace))
+	return filepath.Join(resolved(dirs.State), "homes", hex.EncodeToString(sum[:8]))
 }
 
 // proxyOf is the user's proxy, nil where the environment names none.

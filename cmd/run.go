@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 )
@@ -25,12 +24,9 @@ func newRunCmd(a *app, runF func(context.Context, *turnOptions) error) *cobra.Co
 }
 
 func runRun(ctx context.Context, o *turnOptions) error {
-	_, err := o.resolve(ctx)
+	t, err := o.resolve(ctx)
 	if err != nil {
 		return err
 	}
-	return errNotYet
+	return t.execute(ctx, nil)
 }
-
-// errNotYet stands in for what is not built.
-var errNotYet = errors.New("not built yet")

@@ -117,7 +117,17 @@ func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, command *sa
 // tellDenials shows what the sandbox refused and how it would be allowed.
 func (a *app) tellDenials(denials []sandbox.Denial) {
 	for _, d := range denials {
-		a.say("sandbox refused %s to %s, %d× (allow it with --allow-host %s)", d.Kind, d.Target, d.Count, d.Target)
+		times := ""
+		if d.Count > 1 {
+			times = fmt.Sprintf(", %d times", d.Count)
+		}
+		if d.Reason != "" {
+			a.say("sandbox refused %s to %s%s: %s", d.Kind, d.Target, times, d.Reason)
+			continue
+		}
+		// Without a port a rule means the web's, and public addresses only.
+		rule := strings.TrimSuffix(strings.TrimSuffix(d.Target, ":443"), ":80")
+		a.say("sandbox refused %s to %s%s (allow it with --allow-host %s)", d.Kind, d.Target, times, rule)
 	}
 }
 

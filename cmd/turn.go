@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // turnOptions are what run and continue are told.
@@ -19,10 +20,13 @@ type turnOptions struct {
 
 // turn is what a turn needs, all of it checked, nothing changed yet.
 type turn struct {
+	app       *app
 	config    *config.Config
 	dirs      config.Dirs
 	workspace string
 	prompt    string
+	key       config.Key
+	policy    *sandbox.Policy
 }
 
 // newTurnCmd makes what run and continue have in common.
@@ -57,9 +61,21 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 		return nil, err
 	}
 	a.report.Mode = cfg.Mode
+	// Before standard input: without a key nothing is waited for.
+	key, _, err := a.findKey(cfg)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := a.newPolicy(cfg, dirs, workspace)
+	if err != nil {
+		return nil, err
+	}
+	if err := policy.Check(); err != nil {
+		return nil, err
+	}
 	prompt, err := a.prompt(ctx, o.args, o.promptFile)
 	if err != nil {
 		return nil, err
 	}
-	return &turn{cfg, dirs, workspace, prompt}, nil
+	return &turn{a, cfg, dirs, workspace, prompt, key, policy}, nil
 }

@@ -1,0 +1,264 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sesame-cli/sesame/pkg/amp"
+	"github.com/sesame-cli/sesame/pkg/amp/session"
+	"github.com/sesame-cli/sesame/pkg/bootstrap"
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+)
+
+// settingsInside is where Amp finds the settings that sesame made for the session.
+const settingsInside = sandbox.PrivateDir + "/settings.json"
+
+// execute runs the turn, in session s or, if that is nil, in a new one, and prints its answer.
+func (t *turn) execute(ctx context.Context, s *session.Session) error {
+	a := t.app
+	begun := a.now()
+	binary, caps, mode, err := t.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	settings, err := amp.SessionSettings(t.userSettings(), mode)
+	if err != nil {
+		return err
+	}
+	t.policy.Files = append(t.policy.Files, sandbox.File{Path: settingsInside, Data: settings})
+	if s == nil {
+		if s, err = t.newSession(binary, caps, mode); err != nil {
+			return err
+		}
+		defer s.Close() // it only gives the lock back
+	} else if err := s.Update(func(r *session.Record) { t.describe(r, binary, caps, mode) }); err != nil {
+		return err
+	}
+	out, err := t.inSession(ctx, s, binary, caps, mode, begun)
+	if learned := out.Learned; learned != nil {
+		if err := t.prober().Remember(binary.Path, learned); err != nil {
+			a.warn("%v", err)
+		}
+	}
+	if out.OutputErr != nil {
+		a.warn("not all of the turn could be written down: %v", out.OutputErr)
+	}
+	a.tellDenials(out.Denials)
+	if err != nil {
+		return err
+	}
+	return t.answer(out.Result)
+}
+
+// prepare gets the build and finds out what it can do.
+func (t *turn) prepare(ctx context.Context) (bootstrap.Binary, *amp.Capabilities, amp.ModeChoice, error) {
+	a := t.app
+	if d := t.config.Timeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	binary, err := a.ensureAmp(ctx, t.config, t.dirs)
+	if err != nil {
+		return binary, nil, amp.ModeChoice{}, err
+	}
+	// As the host has it: what an earlier turn made of it in its own home is not what runs.
+	if root := programRoot(binary.Path, t.policy); root != "" {
+		t.policy.AllowRead = append(t.policy.AllowRead, root)
+	}
+	caps, err := t.prober().Probe(ctx, binary.Path)
+	if err != nil {
+		return binary, nil, amp.ModeChoice{}, err
+	}
+	a.report.AmpVersion = caps.Version
+	mode, err := amp.Translate(t.config.Mode, caps, t.config.Amp.Modes)
+	if err != nil {
+		return binary, caps, mode, err
+	}
+	a.report.AmpMode = mode.AmpMode
+	if mode.Notice != "" {
+		a.say("%s", mode.Notice)
+	}
+	return binary, caps, mode, nil
+}
+
+// programRoot is the directory that a build consists of: its own, or the outermost
+// node_modules that it is in. "" says that the build is shown inside anyway and cannot be told from its surroundings.
+func programRoot(path string, p *sandbox.Policy) string {
+	if within(path, p.Workspace) {
+		return ""
+	}
+	if before, _, ok := strings.Cut(path, "/node_modules/"); ok {
+		return before + "/node_modules"
+	}
+	dir := filepath.Dir(path)
+	if p.Home != "" && within(p.Home, dir) || filepath.Dir(dir) == dir {
+		return path
+	}
+	return dir
+}
+
+// prober asks builds what they can do, in a sandbox without network and home.
+func (t *turn) prober() *amp.Prober {
+	policy := *t.policy
+	policy.AllowHosts, policy.HomeState, policy.Files = nil, "", nil
+	policy.Notice, policy.Denied = nil, nil
+	return &amp.Prober{
+		Launcher: amp.InPolicy(&policy),
+		Env:      sandbox.Environment(t.app.env.List(), policy.HomeInside(), nil),
+		CacheDir: filepath.Join(t.dirs.Cache, "capabilities"),
+	}
+}
+
+// userSettings is the user's own settings file, "" where there is none.
+func (t *turn) userSettings() string {
+	if file := t.app.env.Get("AMP_SETTINGS_FILE"); file != "" {
+		return file
+	}
+	dir := t.app.env.Get("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(t.dirs.Home, ".config")
+	}
+	return amp.UserSettings(filepath.Join(dir, "amp"))
+}
+
+// newSession makes the session that the turn is the first of.
+func (t *turn) newSession(binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice) (*session.Session, error) {
+	record := session.Record{Workspace: t.workspace, ServiceURL: t.config.Amp.URL, Labels: t.config.Labels}
+	t.describe(&record, binary, caps, mode)
+	s, err := session.NewStore(t.dirs.State, t.app.now).Create(record)
+	if err != nil {
+		return nil, err
+	}
+	t.app.report.SessionID = s.Record().ID
+	return s, nil
+}
+
+// describe notes how the turn runs.
+func (t *turn) describe(r *session.Record, binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice) {
+	r.Mode, r.AmpMode = mode.Mode, mode.AmpMode
+	r.AmpVersion, r.AmpPath = caps.Version, binary.Path
+	r.Policy = bounds(t.config).encode()
+}
+
+// inSession runs Amp for one turn of the session and notes how that went.
+func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice, begun time.Time) (amp.Outcome, error) {
+	a := t.app
+	env, err := a.insideEnv(t.config, t.policy)
+	if err != nil {
+		return amp.Outcome{}, err
+	}
+	note, files, err := s.BeginTurn(mode.Mode)
+	if err != nil {
+		return amp.Outcome{}, err
+	}
+	a.report.Logs = ReportLogs{Stderr: files.Stderr, Events: files.Events}
+	o := amp.TurnOptions{
+		Launcher: amp.InPolicy(t.policy), Path: binary.Path, Caps: caps,
+		Prompt: t.prompt, Mode: mode, ThreadID: s.Record().ThreadID,
+		Thinking: t.config.ShowThinking, Labels: t.config.Labels,
+		SettingsFile: settingsInside, Args: t.config.Amp.Args,
+		Dir: t.workspace, Env: env, ServiceURL: t.config.Amp.URL, Key: t.key.Reveal(),
+		EventsFile: files.Events, StderrFile: files.Stderr,
+		Redact:   func(w io.Writer) amp.RedactingWriter { return a.redactor.Writer(w) },
+		Observer: &display{app: a, thinking: t.config.ShowThinking},
+		Thread: func(id string) error {
+			a.report.ThreadID = id
+			return s.SetThread(id)
+		},
+		Notice:   func(line string) { a.say("%s", line) },
+		ReadHome: t.readHome,
+		CheckKey: func(ctx context.Context) error {
+			_, err := a.checkKey(ctx, t.config.Amp.URL, t.key)
+			return err
+		},
+	}
+	if t.config.Amp.MCPConfig != "" {
+		o.MCPConfig = []string{t.config.Amp.MCPConfig}
+	}
+	if a.output == config.StreamJSON {
+		o.Raw = a.io.Out
+	}
+	if d := t.config.Timeout; d > 0 {
+		// What fetching took is part of it.
+		o.Timeout = max(d-a.now().Sub(begun), time.Millisecond)
+	}
+	out, err := amp.RunTurn(ctx, o)
+	t.noteOutcome(&note, out, err)
+	if endErr := s.EndTurn(note); endErr != nil {
+		a.warn("%v", endErr)
+	}
+	return out, err
+}
+
+func (t *turn) noteOutcome(note *session.Turn, out amp.Outcome, err error) {
+	note.Status = session.Status(amp.StatusOf(err))
+	note.NumTurns, note.DurationMS = out.NumTurns, out.Duration.Milliseconds()
+	if err != nil {
+		note.ErrorCode, note.Error = string(fault.CodeOf(err)), t.app.redactor.String(err.Error())
+	}
+	r := t.app.report
+	if out.ThreadID != "" {
+		r.ThreadID = out.ThreadID
+	}
+	r.Result, r.NumTurns, r.DurationMS = out.Result, out.NumTurns, out.Duration.Milliseconds()
+	if out.Usage != nil {
+		r.Usage = out.Usage
+	}
+	r.Sandbox.Tier = out.Tier
+	r.Sandbox.Denials = append(r.Sandbox.Denials, out.Denials...)
+}
+
+// maxHomeFile bounds what is read of the sandbox's home: what is in there Amp's tools may have written.
+const maxHomeFile = 1 << 20
+
+// readHome reads a file that Amp wrote in its home. A link there leads nowhere else.
+func (t *turn) readHome(rel string) ([]byte, error) {
+	dir := filepath.Join(t.policy.HomeState, "upper")
+	if t.policy.Tier == sandbox.Off {
+		dir = t.dirs.Home
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	// Not blocking: it could be a pipe by now.
+	f, err := root.OpenFile(rel, os.O_RDONLY|nonBlocking, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a file", rel)
+	}
+	return io.ReadAll(io.LimitReader(f, maxHomeFile))
+}
+
+// answer prints the last message and writes it to the file of -O.
+func (t *turn) answer(text string) error {
+	a := t.app
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	var err error
+	if a.output == config.Text {
+		if _, werr := io.WriteString(a.io.Out, text); werr != nil {
+			err = fmt.Errorf("write the answer: %w", werr)
+		}
+	}
+	if file := t.config.OutputFile; file != "" {
+		if werr := os.WriteFile(file, []byte(a.redactor.String(text)), 0o666); werr != nil {
+			err = errors.Join(err, fault.New(fault.Internal, "--output-file: %w", werr))
+		}
+	}
+	return err
+}

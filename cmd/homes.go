@@ -1,0 +1,114 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/sesame-cli/sesame/pkg/amp/session"
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+)
+
+// removedHome marks what the sandbox kept of a home and that is on its way out.
+const removedHome = ".removed-"
+
+// pruneHomes removes what the sandbox kept of the home for workspaces that no session
+// is of, and says how many there were and how many bytes they held. One that a sandbox
+// is using stays.
+func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry) (homes int, freed int64, err error) {
+	needed := map[string]bool{}
+	for _, e := range sessions {
+		needed[homeState(dirs, e.Workspace)] = true
+	}
+	all := filepath.Dir(homeState(dirs, "")) // where all of them are
+	entries, err := os.ReadDir(all)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fault.New(fault.Internal, "cannot list what the sandbox kept of home directories: %w", err)
+	}
+	name := regexp.MustCompile(`^(\` + removedHome + `)?[0-9a-f]{16}$`)
+	var errs []error
+	for _, e := range entries {
+		path := filepath.Join(all, e.Name())
+		if !e.IsDir() || needed[path] || !name.MatchString(e.Name()) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return homes, freed, ctx.Err()
+		}
+		size, removed, err := removeHome(path)
+		if err != nil {
+			errs = append(errs, fault.New(fault.Internal, "cannot remove what the sandbox kept of a home directory: %w", err))
+			continue
+		}
+		if removed {
+			homes++
+			freed += size
+		}
+	}
+	return homes, freed, errors.Join(errs...)
+}
+
+// removeHome removes one of them, unless a sandbox is using it.
+func removeHome(path string) (size int64, removed bool, err error) {
+	unlock, ok, err := lockHome(filepath.Join(path, "lock"))
+	if err != nil || !ok {
+		return 0, false, err
+	}
+	defer unlock()
+	// Out of the way in one step: a sandbox that starts now makes a new one.
+	trash := path
+	if !strings.HasPrefix(filepath.Base(path), removedHome) {
+		trash = filepath.Join(filepath.Dir(path), removedHome+filepath.Base(path))
+		// One of the same name that was not removed to its end is in the way.
+		if err := openAll(trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, false, err
+		}
+		if err := os.RemoveAll(trash); err != nil {
+			return 0, false, err
+		}
+		if err := os.Rename(path, trash); err != nil {
+			return 0, false, err
+		}
+	}
+	if err := openAll(trash); err != nil {
+		return 0, false, err
+	}
+	size = diskUse(trash)
+	return size, true, os.RemoveAll(trash)
+}
+
+// openAll makes all directories below dir ones that their owner may empty: the kernel's
+// work directories have no permissions at all. Links that a command in the sandbox made
+// lead nowhere.
+func openAll(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err != nil || info.Mode().Perm()&0o700 == 0o700 {
+			return err
+		}
+		return root.Chmod(path, 0o700)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+//go:build unix
+
+package cmd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sesame-cli/sesame/pkg/amp/session"
+)
+
+// What the sandbox kept of a home goes when no session is of its workspace any more.
+func TestPruneHomes(t *testing.T) {
+	w := newWorld(t)
+	dirs, err := w.dirs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(w.home, "outside")
+	if err := os.Mkdir(outside, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	home := func(workspace string) string {
+		dir := homeState(dirs, workspace)
+		w.write(t, filepath.Join(dir, "upper", ".cache", "big"), strings.Repeat("x", 5000))
+		w.write(t, filepath.Join(dir, "workspace"), workspace)
+		w.write(t, filepath.Join(dir, "lock"), "")
+		// What the kernel leaves of an overlay, and what a hostile command might.
+		for _, err := range []error{
+			os.MkdirAll(filepath.Join(dir, "work", "work"), 0o700),
+			os.Chmod(filepath.Join(dir, "work", "work"), 0),
+			os.Symlink(outside, filepath.Join(dir, "upper", "link")),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	there := func(dir string) bool {
+		_, err := os.Stat(dir)
+		return err == nil
+	}
+	kept, freed, busy := home("/kept"), home("/freed"), home("/busy")
+	half := filepath.Join(filepath.Dir(freed), removedHome+filepath.Base(homeState(dirs, "/half")))
+	if err := os.Rename(home("/half"), half); err != nil {
+		t.Fatal(err)
+	}
+	alien := filepath.Join(filepath.Dir(freed), "notes")
+	w.write(t, filepath.Join(alien, "x"), "x")
+	w.sessionOf(t, "/kept", time.Hour, session.Success)
+	bad := w.sessionOf(t, "/bad", time.Hour, session.Success)
+
+	// While a session cannot be read, nobody knows what it needs.
+	w.breakSession(t, bad)
+	_, errOut := w.want(t, 0, "sessions", "prune")
+	wantIn(t, errOut, "warning: what the sandbox kept of home directories stays", "removed 0 sessions, freed 0 B")
+	if !there(freed) {
+		t.Fatal("removed nevertheless")
+	}
+	w.want(t, 0, "sessions", "rm", bad)
+
+	unlock, ok, err := lockHome(filepath.Join(busy, "lock"))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	out, errOut := w.want(t, 0, "sessions", "prune")
+	if out != "" || errOut != "sesame: removed 0 sessions and what the sandbox kept of the home for 2 workspaces, freed 10.0 kB\n" {
+		t.Errorf("stdout %q, stderr %q", out, errOut)
+	}
+	if !there(kept) || there(freed) || !there(busy) || there(half) || !there(alien) {
+		t.Errorf("kept %v, freed %v, busy %v, half %v, alien %v", there(kept), there(freed), there(busy), there(half), there(alien))
+	}
+	if info, err := os.Stat(outside); err != nil || info.Mode().Perm() != 0o500 {
+		t.Errorf("a link was followed: %v, %v", info.Mode(), err)
+	}
+	unlock()
+
+	// With its last session, and not before.
+	w.want(t, 0, "sessions", "prune", "--older-than", "0")
+	if there(kept) || there(busy) {
+		t.Errorf("kept %v, busy %v", there(kept), there(busy))
+	}
+}
