@@ -1,7 +1,6 @@
 package amp
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -65,21 +64,21 @@ func (c *Capabilities) streams(mode string) bool {
 }
 
 var (
-	ansi = regexp.MustCompile("\x1b(?:\\[[0-9;?=<>]*[A-Za-z]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[()][A-Za-z0-9]|[=>78])")
+	ansi = lazily("\x1b(?:\\[[0-9;?=<>]*[A-Za-z]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[()][A-Za-z0-9]|[=>78])")
 	// An option's own line is indented a little and begins with the dash; its description is not.
-	optionLine  = regexp.MustCompile(`^\s{1,8}(-{1,2}[A-Za-z][\w-]*(?:[ ,]|$).*|--[\w-]+=.*)$`)
-	longOption  = regexp.MustCompile(`(?:^|[\s,])(--[A-Za-z][\w-]*)`)
-	inBrackets  = regexp.MustCompile(`\(([^()]*)\)`)
-	modeName    = regexp.MustCompile(`^[A-Za-z0-9][\w.-]{0,63}$`)
-	choices     = regexp.MustCompile(`Allowed choices are ([^\n]*)`)
-	versionText = regexp.MustCompile(`\b\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?\b`)
+	optionLine  = lazily(`^\s{1,8}(-{1,2}[A-Za-z][\w-]*(?:[ ,]|$).*|--[\w-]+=.*)$`)
+	longOption  = lazily(`(?:^|[\s,])(--[A-Za-z][\w-]*)`)
+	inBrackets  = lazily(`\(([^()]*)\)`)
+	modeName    = lazily(`^[A-Za-z0-9][\w.-]{0,63}$`)
+	choices     = lazily(`Allowed choices are ([^\n]*)`)
+	versionText = lazily(`\b\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?\b`)
 )
 
 // parseHelp reads the text of --help. It takes what it understands and never
 // fails: a help that it does not understand leaves Flags empty.
 func parseHelp(text string) Capabilities {
 	var c Capabilities
-	text = ansi.ReplaceAllString(text, "")
+	text = ansi().ReplaceAllString(text, "")
 	var option, description string
 	inOptions := false
 	finish := func() {
@@ -99,12 +98,12 @@ func parseHelp(text string) Capabilities {
 		if !inOptions {
 			continue
 		}
-		if m := optionLine.FindStringSubmatch(line); m != nil {
+		if m := optionLine().FindStringSubmatch(line); m != nil {
 			finish()
 			// A layout with the description on the same line has two spaces before it.
 			names, same, _ := strings.Cut(m[1], "  ")
 			description = strings.TrimSpace(same)
-			for _, long := range longOption.FindAllStringSubmatch(names, -1) {
+			for _, long := range longOption().FindAllStringSubmatch(names, -1) {
 				option = long[1]
 				c.Flags = append(c.Flags, option)
 			}
@@ -120,7 +119,7 @@ func parseHelp(text string) Capabilities {
 
 // parseModes finds the names in "Set the agent mode (deep, rush, or a plugin mode …) — …".
 func parseModes(description string) []string {
-	m := inBrackets.FindStringSubmatch(description)
+	m := inBrackets().FindStringSubmatch(description)
 	if m == nil {
 		return nil
 	}
@@ -133,7 +132,7 @@ func names(list string) []string {
 	for word := range strings.SplitSeq(list, ",") {
 		word = strings.TrimSpace(word)
 		word = strings.TrimSpace(strings.TrimPrefix(word, "or "))
-		if modeName.MatchString(word) && !slices.Contains(out, word) && word != "case-insensitive" {
+		if modeName().MatchString(word) && !slices.Contains(out, word) && word != "case-insensitive" {
 			out = append(out, word)
 		}
 	}
@@ -142,7 +141,7 @@ func names(list string) []string {
 
 // parseChoices finds the modes that a build names when it refuses one.
 func parseChoices(refusal string) (modes []string, refused bool) {
-	m := choices.FindStringSubmatch(ansi.ReplaceAllString(refusal, ""))
+	m := choices().FindStringSubmatch(ansi().ReplaceAllString(refusal, ""))
 	if m == nil {
 		return nil, false
 	}

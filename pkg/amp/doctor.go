@@ -158,7 +158,7 @@ func (p *Prober) Version(ctx context.Context, path string) (string, error) {
 		return "", err
 	}
 	if ran.status.Code == 0 && !ran.timedOut {
-		if version := versionText.FindString(ansi.ReplaceAllString(ran.out, "")); version != "" {
+		if version := versionText().FindString(ansi().ReplaceAllString(ran.out, "")); version != "" {
 			return version, nil
 		}
 	}
@@ -170,7 +170,7 @@ func (p *Prober) Version(ctx context.Context, path string) (string, error) {
 		what = "says no version"
 	}
 	e := fault.New(fault.AmpCrashed, "%s: %s --version %s", crashed, path, what)
-	if said := strings.TrimSpace(ansi.ReplaceAllString(ran.err, "")); said != "" {
+	if said := strings.TrimSpace(ansi().ReplaceAllString(ran.err, "")); said != "" {
 		e.Message += ": " + lastLine(said)
 	}
 	return "", e.Hint("fetch Amp again with `sesame amp install`, or try another with --amp-version")

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -20,18 +19,18 @@ const keyCheckTimeout = 15 * time.Second
 
 // What builds say on stderr, seen in builds of January to September 2026.
 var (
-	streamRefused = regexp.MustCompile(`Stream JSON mode is not permitted with '([^']*)' mode`)
-	unknownOption = regexp.MustCompile(`unknown option '(--[\w-]+)`)
-	modeRefused   = regexp.MustCompile(`Execute mode is not permitted (?:with --mode|for threads in) '([^']*)'|option '-m, --mode <value>' argument '([^']*)' is invalid`)
-	keyRefused    = regexp.MustCompile(`Invalid or missing API key|Not logged in\. Run|Access token expired|Session expired and could not be refreshed`)
-	noService     = regexp.MustCompile(`Couldn't connect to the Amp server|Cannot reach Amp servers|Network timeout\. Check`)
-	serviceFailed = regexp.MustCompile(`getUserInfo error:|Amp server returned an error`)
-	noThread      = regexp.MustCompile(`Thread \S*T-[0-9A-Za-z-]+ does not exist|Invalid thread ID`)
-	threadRefused = regexp.MustCompile(`This thread is archived and cannot be continued|Cannot resume thread created by another user`)
-	promptRefused = regexp.MustCompile(`(?:Stdin input too large|Execute mode input is too large)[^\n]*`)
-	userCanceled  = regexp.MustCompile(`^User cancelled`)
-	statusBefore  = regexp.MustCompile(`^\d{3} \{`)
-	outOfCredit   = regexp.MustCompile(`(?i)\b(?:credits?|balance|payment|billing|quota|402)\b`)
+	streamRefused = lazily(`Stream JSON mode is not permitted with '([^']*)' mode`)
+	unknownOption = lazily(`unknown option '(--[\w-]+)`)
+	modeRefused   = lazily(`Execute mode is not permitted (?:with --mode|for threads in) '([^']*)'|option '-m, --mode <value>' argument '([^']*)' is invalid`)
+	keyRefused    = lazily(`Invalid or missing API key|Not logged in\. Run|Access token expired|Session expired and could not be refreshed`)
+	noService     = lazily(`Couldn't connect to the Amp server|Cannot reach Amp servers|Network timeout\. Check`)
+	serviceFailed = lazily(`getUserInfo error:|Amp server returned an error`)
+	noThread      = lazily(`Thread \S*T-[0-9A-Za-z-]+ does not exist|Invalid thread ID`)
+	threadRefused = lazily(`This thread is archived and cannot be continued|Cannot resume thread created by another user`)
+	promptRefused = lazily(`(?:Stdin input too large|Execute mode input is too large)[^\n]*`)
+	userCanceled  = lazily(`^User cancelled`)
+	statusBefore  = lazily(`^\d{3} \{`)
+	outOfCredit   = lazily(`(?i)\b(?:credits?|balance|payment|billing|quota|402)\b`)
 )
 
 // judge turns the end of Amp into the end of the turn.
@@ -53,7 +52,7 @@ func (t *turn) judge(ctx context.Context) error {
 		return t.noResult(ctx)
 	case !r.IsError:
 		return nil
-	case userCanceled.MatchString(r.Text):
+	case userCanceled().MatchString(r.Text):
 		return fault.New(fault.Canceled, "the turn was canceled")
 	}
 	return fault.New(fault.TurnFailed, "amp reports an error: %s", providerMessage(r.Text))
@@ -79,30 +78,30 @@ func stopped(ctx context.Context) error {
 func (t *turn) noResult(ctx context.Context) error {
 	said := strings.Join(t.out.Stderr, "\n")
 	switch {
-	case keyRefused.MatchString(said):
+	case keyRefused().MatchString(said):
 		return t.keyRefused(ctx)
-	case noService.MatchString(said):
+	case noService().MatchString(said):
 		return fault.New(fault.ServiceUnreachable, "amp cannot reach the service at %s", t.o.ServiceURL).
 			Hint("check the network and the service with sesame doctor")
-	case serviceFailed.MatchString(said):
+	case serviceFailed().MatchString(said):
 		return fault.New(fault.ServiceUnreachable, "the service at %s does not answer amp properly: %s", t.o.ServiceURL, failureText(errorLine(t.out.Stderr))).
 			Hint("try again in a moment; sesame doctor shows how the service is")
-	case modeRefused.MatchString(said):
-		m := modeRefused.FindStringSubmatch(said)
+	case modeRefused().MatchString(said):
+		m := modeRefused().FindStringSubmatch(said)
 		return unavailable(m[1]+m[2], t.caps)
-	case streamRefused.MatchString(said):
+	case streamRefused().MatchString(said):
 		return unavailable(t.o.Mode.AmpMode, t.caps)
-	case promptRefused.MatchString(said):
-		return fault.New(fault.Usage, "amp takes no prompt of this length: %s", promptRefused.FindString(said)).
+	case promptRefused().MatchString(said):
+		return fault.New(fault.Usage, "amp takes no prompt of this length: %s", promptRefused().FindString(said)).
 			Hint("put the text in a file of the workspace and name the file in the prompt")
-	case unknownOption.MatchString(said):
-		return fault.New(fault.Usage, "%s has no option %s", t.caps.name(), unknownOption.FindStringSubmatch(said)[1]).
+	case unknownOption().MatchString(said):
+		return fault.New(fault.Usage, "%s has no option %s", t.caps.name(), unknownOption().FindStringSubmatch(said)[1]).
 			Hint("what is given with --amp-arg goes to Amp as it is; see its own --help")
-	case noThread.MatchString(said) && t.o.ThreadID != "":
+	case noThread().MatchString(said) && t.o.ThreadID != "":
 		return fault.New(fault.SessionNotFound, "the service has no thread %s", t.o.ThreadID).
 			Hint("was it made with another account or service? begin a new session with sesame run")
-	case threadRefused.MatchString(said):
-		return fault.New(fault.TurnFailed, "amp does not continue the thread: %s", threadRefused.FindString(said)).
+	case threadRefused().MatchString(said):
+		return fault.New(fault.TurnFailed, "amp does not continue the thread: %s", threadRefused().FindString(said)).
 			Hint("begin a new session with sesame run")
 	}
 	if text := serviceRefusal(errorLine(t.out.Stderr)); text != "" && t.out.Exit.Code == 1 {
@@ -160,7 +159,7 @@ func serviceRefusal(line string) string {
 	if line == "" || strings.HasPrefix(line, "Unexpected error inside Amp CLI") {
 		return ""
 	}
-	if statusBefore.MatchString(line) {
+	if statusBefore().MatchString(line) {
 		_, line, _ = strings.Cut(line, " ")
 	}
 	if strings.HasPrefix(line, "{") {
@@ -172,7 +171,7 @@ func serviceRefusal(line string) string {
 			return failureText(cmp.Or(body.Message, contentText(body.Error), line))
 		}
 	}
-	if outOfCredit.MatchString(line) {
+	if outOfCredit().MatchString(line) {
 		return failureText(line)
 	}
 	return ""
@@ -181,7 +180,7 @@ func serviceRefusal(line string) string {
 // providerMessage shortens `400 {"error":{"message":…}}`, as builds report what
 // a model's provider answered, to status and message.
 func providerMessage(text string) string {
-	if !statusBefore.MatchString(text) {
+	if !statusBefore().MatchString(text) {
 		return failureText(text)
 	}
 	status, body, _ := strings.Cut(text, " ")

@@ -208,7 +208,7 @@ func (p *Prober) ask(ctx context.Context, path string) (*Capabilities, error) {
 		return nil, err
 	}
 	if version.status.Code == 0 {
-		c.Version = versionText.FindString(ansi.ReplaceAllString(version.out, ""))
+		c.Version = versionText().FindString(ansi().ReplaceAllString(version.out, ""))
 	}
 	return &c, nil
 }
@@ -225,7 +225,7 @@ func (r probed) crash(path string) error {
 	if r.timedOut {
 		e = fault.New(fault.AmpCrashed, "%s: %s --help did not end", crashed, path)
 	}
-	if last := strings.TrimSpace(ansi.ReplaceAllString(r.err, "")); last != "" {
+	if last := strings.TrimSpace(ansi().ReplaceAllString(r.err, "")); last != "" {
 		e.Message += ": " + lastLine(last)
 	}
 	return e.Hint("fetch Amp again with sesame amp install, or try another with --amp-version")

@@ -55,7 +55,7 @@ func (t *stderrTail) Lines() []string {
 }
 
 func cleanLine(line string) string {
-	return OneLine(ansi.ReplaceAllString(line, ""), tailWidth)
+	return OneLine(ansi().ReplaceAllString(line, ""), tailWidth)
 }
 
 func lastLine(text string) string {

@@ -400,12 +400,12 @@ func (t *turn) learn() bool {
 	}
 	said := strings.Join(t.out.Stderr, "\n")
 	next := *t.caps
-	if m := streamRefused.FindStringSubmatch(said); m != nil && !t.plain {
+	if m := streamRefused().FindStringSubmatch(said); m != nil && !t.plain {
 		t.plain = true
 		if t.o.ThreadID == "" && !slices.Contains(next.StreamRefused, m[1]) {
 			next.StreamRefused = append(slices.Clone(next.StreamRefused), m[1])
 		}
-	} else if m := unknownOption.FindStringSubmatch(said); m != nil && t.ours(m[1]) {
+	} else if m := unknownOption().FindStringSubmatch(said); m != nil && t.ours(m[1]) {
 		next.FlagsRefused = append(slices.Clone(next.FlagsRefused), m[1])
 	} else {
 		return false

@@ -89,7 +89,7 @@ func dirsResult(dirs Dirs) check.Result {
 			r = check.Failed(errors.New(r.Summary))
 		}
 		if trouble.remedy == "" {
-			r = r.Hint(fmt.Sprintf("make it writable for you, or set %s to a directory that is", d.variable))
+			r = r.Hint(fmt.Sprintf("let %s be a directory that you may write to, or set %s to one that has a place for it", d.path, d.variable))
 		}
 		worst = worse(worst, r)
 	}

@@ -31,7 +31,7 @@ func CheckTier(p *Policy, env []string, program string, needs ...string) check.C
 			kernel := readKernel("/", program)
 			tier, err := try(ctx, p, env)
 			if err == nil {
-				r := check.Passed("%s (%s)", tier, kernel.basis())
+				r := check.Passed("%s (%s)", tier, kernel.basis(p))
 				r.Details = kernel.details()
 				return r
 			}

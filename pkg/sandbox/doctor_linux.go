@@ -62,9 +62,13 @@ func readKernel(root, program string) kernel {
 	return k
 }
 
-// basis says in a line what the sandbox is made of.
-func (k kernel) basis() string {
-	return "user namespaces, home on overlayfs, seccomp; Linux " + k.release
+// basis says in a line what a sandbox of the policy is made of.
+func (k kernel) basis(p *Policy) string {
+	home := "home on overlayfs"
+	if p.Home == "" {
+		home = "an empty home"
+	}
+	return "user namespaces, " + home + ", seccomp; Linux " + k.release
 }
 
 func (k kernel) details() []string {
@@ -102,75 +106,76 @@ func (k kernel) explain(ctx context.Context, p *Policy, env []string, err error)
 	default:
 		return r // a tier of another system: its own hints say so
 	}
+	why, remedy := "", []string(nil)
 	if p.Home != "" && ctx.Err() == nil {
 		bare := *p
 		bare.Home, bare.AllowRead, bare.AllowWrite = "", nil, nil
 		if _, bareErr := try(ctx, &bare, env); bareErr == nil {
-			r.Remedy = []string{
-				fmt.Sprintf("the home directory %s cannot be shown copy-on-write; all else works: overlayfs needs Linux 5.11 and a file system such as ext4, xfs or btrfs", p.Home),
-				"set HOME to a directory on such a file system",
-				lastResort,
-			}
-			return r
+			why = fmt.Sprintf("the home directory %s cannot be shown copy-on-write, while all else works", p.Home)
+			remedy = []string{"overlayfs needs Linux 5.11 and a file system such as ext4, xfs or btrfs: set HOME to a directory on one"}
 		}
 	}
-	if lines := k.remedy(err); lines != nil {
-		r.Remedy = append(lines, lastResort)
+	if why == "" {
+		why, remedy = k.reason(err)
 	}
+	if why == "" {
+		return r
+	}
+	// The kernel's own words may mislead: a limit is "no space left on device" to it.
+	r.Details = []string{err.Error()}
+	r.Summary = "the sandbox cannot be had here: " + why
+	r.Remedy = append(remedy, lastResort)
 	return r
 }
 
-// remedy is what to do about an error of starting the namespaces; nil for one that its
-// own hints explain best. The first reason that fits is the one that has to go first.
-func (k kernel) remedy(err error) []string {
+// reason is why the namespaces cannot be had, and what to do about it; "" where the
+// error explains itself best. The first one that fits is the one that has to go first.
+func (k kernel) reason(err error) (why string, remedy []string) {
 	switch {
 	case k.old():
-		return []string{fmt.Sprintf("this kernel is too old: sesame's sandbox needs Linux %d.%d or newer", kernelMajor, kernelMinor)}
+		return "this kernel is too old", []string{fmt.Sprintf("the sandbox needs Linux %d.%d or newer", kernelMajor, kernelMinor)}
 	case k.namespaces == "0", errors.Is(err, syscall.ENOSPC):
-		return []string{
-			"user namespaces are switched off by a limit: `sudo sysctl -w user.max_user_namespaces=15000`",
-			"to keep it so: `echo user.max_user_namespaces=15000 | sudo tee /etc/sysctl.d/90-sesame.conf`",
-		}
+		return "no more user namespaces are allowed", sysctlRemedy("user.max_user_namespaces=15000")
 	case k.cloning == "0" && !k.root:
-		return []string{
-			"user namespaces are for root only here: `sudo sysctl -w kernel.unprivileged_userns_clone=1`",
-			"to keep it so: `echo kernel.unprivileged_userns_clone=1 | sudo tee /etc/sysctl.d/90-sesame.conf`",
-		}
+		return "user namespaces are for root only", sysctlRemedy("kernel.unprivileged_userns_clone=1")
+	case k.container == "Podman":
+		return "the container refuses it", []string{"start it with `podman run --security-opt seccomp=unconfined --security-opt unmask=ALL IMAGE`"}
 	case k.container != "":
-		return k.containerRemedy()
+		return "the container refuses it", []string{"start it with `docker run " + dockerFlags + " IMAGE`"}
 	case k.apparmor != "" && k.apparmor != "0" && !k.root:
-		return []string{
-			"AppArmor keeps user namespaces from programs that it does not know, as on Ubuntu 24.04; tell it of sesame: `" + k.profileCommand() + "`",
+		return "AppArmor keeps user namespaces from programs that it does not know, as on Ubuntu 24.04", []string{
+			"make sesame known to it: `" + k.profileCommand() + "`",
 			"or allow them to all programs: `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
 		}
 	case k.namespaces == "":
-		return []string{"this kernel was built without user namespaces (CONFIG_USER_NS)"}
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-		return []string{
-			"something refuses user namespaces, such as the container, service manager or security module that sesame runs under",
-			"in Docker: `docker run " + dockerFlags + " IMAGE`; in a systemd unit: `RestrictNamespaces=no`",
-		}
+		return "this kernel has no user namespaces", []string{"use one that was built with CONFIG_USER_NS"}
 	case !k.seccomp && strings.Contains(err.Error(), "system call filter"):
-		return []string{"this kernel was built without seccomp filters (CONFIG_SECCOMP_FILTER)"}
+		return "this kernel has no seccomp filters", []string{"use one that was built with CONFIG_SECCOMP_FILTER"}
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		return "something that sesame runs under refuses user namespaces: a container, a service manager or a security module", []string{
+			"in Docker, start it with `docker run " + dockerFlags + " IMAGE`",
+			"in a systemd unit, set `RestrictNamespaces=no`",
+		}
 	}
-	return nil
+	return "", nil
+}
+
+func sysctlRemedy(setting string) []string {
+	return []string{
+		"allow them: `sudo sysctl -w " + setting + "`",
+		"and to keep it so: `echo " + setting + " | sudo tee /etc/sysctl.d/90-sesame.conf`",
+	}
 }
 
 // dockerFlags lift what Docker's defaults take away: the system calls, the mounts, and
 // a /proc that nobody covered, without which none may be mounted.
 const dockerFlags = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
 
-func (k kernel) containerRemedy() []string {
-	if k.container == "Podman" {
-		return []string{"the container refuses user namespaces: `podman run --security-opt seccomp=unconfined --security-opt unmask=ALL IMAGE`"}
-	}
-	return []string{"the container refuses user namespaces: `docker run " + dockerFlags + " IMAGE`"}
-}
-
 // profileCommand installs an AppArmor profile that allows this program user namespaces
 // and is otherwise as if there were none, which is what Ubuntu has for browsers.
 func (k kernel) profileCommand() string {
-	profile := fmt.Sprintf(`abi <abi/4.0>,\ninclude <tunables/global>\nprofile sesame "%s" flags=(unconfined) {\n  userns,\n}\n`, k.program)
+	profile := fmt.Sprintf(`abi <abi/4.0>,\ninclude <tunables/global>\nprofile sesame "%s" flags=(unconfined) {\n  userns,\n}\n`,
+		strings.NewReplacer("%", "%%", "'", `'\''`).Replace(k.program))
 	return "printf '" + profile + "' | sudo tee /etc/apparmor.d/sesame && sudo apparmor_parser -r /etc/apparmor.d/sesame"
 }
 

@@ -14,8 +14,8 @@ type kernel struct{}
 
 func readKernel(string, string) kernel { return kernel{} }
 
-func (kernel) basis() string     { return runtime.GOOS }
-func (kernel) details() []string { return []string{runtime.GOOS + "/" + runtime.GOARCH} }
+func (kernel) basis(*Policy) string { return runtime.GOOS }
+func (kernel) details() []string    { return []string{runtime.GOOS + "/" + runtime.GOARCH} }
 
 func (kernel) explain(_ context.Context, _ *Policy, _ []string, err error) check.Result {
 	return check.Failed(err)

@@ -114,16 +114,15 @@ func makePlan(p *Policy, c *Command) (*plan, error) {
 
 // tree collects mount operations, one for each path.
 type tree struct {
-	policy *Policy
-	ops    map[string]mountOp
-	layers *homeLayers
-	deny   []string               // Private, HomeState and DenyRead, also resolved
-	real   map[string]string      // directories without links in their paths, as far as they were looked at
-	dirs   map[string]os.FileMode // modes of directories of the home, as far as they were looked at; 0 for what is not there
+	policy   *Policy
+	ops      map[string]mountOp
+	layers   *homeLayers
+	deny     []string            // Private, HomeState and DenyRead, also resolved
+	listings map[string]*listing // by path, as far as they were looked at
 }
 
 func newTree(p *Policy) (*tree, error) {
-	t := &tree{policy: p, ops: map[string]mountOp{}, real: map[string]string{}, dirs: map[string]os.FileMode{}}
+	t := &tree{policy: p, ops: map[string]mountOp{}, listings: map[string]*listing{}}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)
@@ -260,41 +259,68 @@ func (t *tree) hides() error {
 	return nil
 }
 
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
-}
-
 // hideAll hides what matches a pattern of the default list, unless the user allowed just that.
 // In the home a name without wildcard is hidden even where it does not exist yet.
 func (t *tree) hideAll(dir, pattern string) {
-	path := filepath.Join(dir, pattern)
-	parent, ok := t.realDir(filepath.Dir(path))
-	if !ok {
+	parent, base := filepath.Split(filepath.Join(dir, pattern))
+	d := t.listing(filepath.Clean(parent))
+	if d.path == "" {
 		return // no such directory, so nothing in it
 	}
-	path = filepath.Join(parent, filepath.Base(path))
-	matches := []string{path}
-	if strings.Contains(path, "*") {
-		matches, _ = filepath.Glob(escapeGlob(parent) + "/" + filepath.Base(pattern)) // the patterns are ours, and tested
+	names := []string{base}
+	if strings.Contains(base, "*") {
+		names = names[:0]
+		for name := range d.entries {
+			if ok, err := filepath.Match(base, name); ok && err == nil {
+				names = append(names, name)
+			}
+		}
 	}
-	for _, m := range matches {
-		if real := finalPath(m); real != m {
-			if real, err := filepath.EvalSymlinks(real); err == nil {
+	for _, name := range names {
+		path := filepath.Join(d.path, name)
+		if d.entries[name]&fs.ModeSymlink != 0 {
+			if real, err := filepath.EvalSymlinks(path); err == nil {
 				t.hideDefault(real)
 			}
 		}
-		t.hideDefault(m)
+		t.hideDefault(path)
 	}
 }
 
-// realDir resolves the links in a directory's path, once for each directory.
-func (t *tree) realDir(path string) (string, bool) {
-	real, seen := t.real[path]
-	if !seen {
-		real, _ = filepath.EvalSymlinks(path) // "" for what is not there
-		t.real[path] = real
+// listing is a directory that the default lists speak of.
+type listing struct {
+	path    string // without links; "" if there is no such directory
+	mode    os.FileMode
+	entries map[string]fs.FileMode // types by name
+}
+
+// listing reads a directory, once however many secrets are looked for in it.
+func (t *tree) listing(path string) *listing {
+	if d, ok := t.listings[path]; ok {
+		return d
 	}
-	return real, real != ""
+	d := &listing{}
+	t.listings[path] = d
+	// Most are not there, and their parents' lists tell that for less than a look.
+	if up, ok := t.listings[filepath.Dir(path)]; ok && up.path != "" {
+		if _, ok := up.entries[filepath.Base(path)]; !ok {
+			return d
+		}
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return d
+	}
+	entries, err := os.ReadDir(real)
+	info, statErr := os.Stat(real)
+	if statErr != nil || !info.IsDir() || err != nil && len(entries) == 0 && !errors.Is(err, fs.ErrPermission) {
+		return d
+	}
+	d.path, d.mode, d.entries = real, info.Mode().Perm(), make(map[string]fs.FileMode, len(entries))
+	for _, e := range entries {
+		d.entries[e.Name()] = e.Type()
+	}
+	return d
 }
 
 func (t *tree) hideDefault(path string) {
@@ -349,12 +375,12 @@ func (t *tree) whiteout(path string) {
 	var dirs []dirMode
 	for _, elem := range strings.Split(filepath.Dir(rel), "/") {
 		parent = filepath.Join(parent, elem)
-		mode, ok := t.dirMode(parent)
-		if !ok {
-			return // no such directory, so nothing in it; a link's target is hidden itself
+		d := t.listing(parent)
+		if d.path != parent {
+			return // no such directory, so nothing in it; or a link, whose target is hidden itself
 		}
 		if r, _ := filepath.Rel(l.Host, parent); r != "." {
-			dirs = append(dirs, dirMode{r, mode})
+			dirs = append(dirs, dirMode{r, d.mode})
 		}
 	}
 	for _, d := range dirs {
@@ -394,18 +420,6 @@ func (t *tree) above(path string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// dirMode is the mode of a directory, looked up once; ok is false for anything but a directory.
-func (t *tree) dirMode(path string) (mode os.FileMode, ok bool) {
-	mode, seen := t.dirs[path]
-	if !seen {
-		if info, err := os.Lstat(path); err == nil {
-			mode = info.Mode()
-		}
-		t.dirs[path] = mode
-	}
-	return mode.Perm(), mode.IsDir()
 }
 
 func (t *tree) home() {

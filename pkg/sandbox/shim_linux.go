@@ -58,7 +58,6 @@ func Shim() {
 }
 
 func runShim() error {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
 	// Nothing that the caller's shell or CI left open may reach the command.
 	if err := unix.CloseRange(shimSocket, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
@@ -103,6 +102,10 @@ func runShim() error {
 	}
 	if err := dropPrivileges(); err != nil {
 		return fmt.Errorf("drop privileges: %w", err)
+	}
+	if pl.Terminal {
+		// In the caller's process group, keys at the terminal reach PID 1 as well; they are meant for the command.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
 	}
 	pid, err := syscall.ForkExec(path, pl.Args, &syscall.ProcAttr{Dir: pl.Dir, Env: pl.Env, Files: []uintptr{0, 1, 2}})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -80,7 +81,7 @@ func (r *Record) clone() Record {
 	return c
 }
 
-var idPattern = regexp.MustCompile(`^\d{8}-\d{6}-[a-z2-7]{4}$`)
+var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\d{8}-\d{6}-[a-z2-7]{4}$`) })
 
 // parseRecord reads session.json and refuses what could lead anywhere else.
 func parseRecord(id string, data []byte) (Record, error) {

@@ -19,7 +19,7 @@ const youngest = time.Minute
 
 // Remove removes a session, a broken one too. One in use is the error session_busy.
 func (s *Store) Remove(id string) error {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return notFound(id)
 	}
 	if _, err := os.Lstat(s.Dir(id)); err != nil {
@@ -95,7 +95,7 @@ func (s *Store) sweep() {
 			_ = os.RemoveAll(path)
 			continue
 		}
-		if !idPattern.MatchString(d.Name()) {
+		if !idPattern().MatchString(d.Name()) {
 			continue
 		}
 		info, err := d.Info()

@@ -111,7 +111,7 @@ func randomTail() string {
 // Open takes a session in use by its exact id; see Find for what people type.
 // One that is in use already is the error session_busy. Close it.
 func (s *Store) Open(id string) (*Session, error) {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return nil, notFound(id)
 	}
 	if _, err := os.Stat(s.Dir(id)); err != nil {
@@ -234,7 +234,7 @@ func (s *Store) ids() ([]string, error) {
 	}
 	var ids []string
 	for _, d := range dirs {
-		if d.IsDir() && idPattern.MatchString(d.Name()) {
+		if d.IsDir() && idPattern().MatchString(d.Name()) {
 			ids = append(ids, d.Name())
 		}
 	}

@@ -58,7 +58,7 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := session.Record().ID
-	if !idPattern.MatchString(id) || !strings.HasPrefix(id, "20261123-1900") {
+	if !idPattern().MatchString(id) || !strings.HasPrefix(id, "20261123-1900") {
 		t.Errorf("id %q", id)
 	}
 	turn, files, err := session.BeginTurn("deep")

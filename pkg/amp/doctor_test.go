@@ -1,0 +1,96 @@
+//go:build !windows
+
+package amp_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/amp"
+	"github.com/sesame-cli/sesame/pkg/amp/amptest"
+	"github.com/sesame-cli/sesame/pkg/config/check"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+)
+
+func TestReach(t *testing.T) {
+	s := amptest.StartT(t)
+	if err := amp.Reach(t.Context(), s.URL()); err != nil {
+		t.Errorf("a service that wants a key: %v", err)
+	}
+	for _, r := range s.Requests() {
+		if got := r.Header.Get("Authorization"); strings.TrimSpace(strings.TrimPrefix(got, "Bearer")) != "" {
+			t.Errorf("asked with %q", got)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := amp.Reach(t.Context(), s.URL()); fault.CodeOf(err) != fault.ServiceUnreachable {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// held starts commands without a sandbox: what is tested is what becomes of their output.
+func held(dir string) amp.Launcher {
+	return amp.InPolicy(&sandbox.Policy{Tier: sandbox.Off, Workspace: dir})
+}
+
+func TestCheckInside(t *testing.T) {
+	for said, want := range map[string]struct {
+		status  check.Status
+		summary string
+	}{
+		`echo '{"reached":true}'`:                     {check.OK, "http://s.example/ answers"},
+		`echo '{"reached":false,"error":"no route"}'`: {check.Fail, "no route"},
+		`echo oops >&2; exit 7`:                       {check.Fail, "status 7: oops"},
+		`true`:                                        {check.Fail, "status 0"},
+	} {
+		command := &sandbox.Command{Args: []string{"/bin/sh", "-c", said}}
+		r := amp.CheckInside(held(t.TempDir()), command, "http://s.example/").Run(t.Context())
+		if r.Status != want.status || !strings.Contains(r.Summary, want.summary) {
+			t.Errorf("%s: %+v", said, r)
+		}
+	}
+	r := amp.CheckInside(held(t.TempDir()), &sandbox.Command{Args: []string{"/nonexistent"}}, "x").Run(t.Context())
+	if r.Status != check.Fail || !strings.Contains(r.Summary, "/nonexistent") {
+		t.Errorf("no program: %+v", r)
+	}
+}
+
+// What ReachInside prints is what CheckInside reads.
+func TestReachInside(t *testing.T) {
+	s := amptest.StartT(t)
+	var out strings.Builder
+	if err := amp.ReachInside(t.Context(), s.URL(), &out); err != nil || out.String() != `{"reached":true}`+"\n" {
+		t.Errorf("%s, %v", out.String(), err)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	dir := t.TempDir()
+	p := &amp.Prober{Launcher: held(dir), Env: []string{"PATH=" + os.Getenv("PATH"), "AMP_API_KEY=secret"}}
+	ask := func(ctx context.Context, script string) (string, error) {
+		path := filepath.Join(dir, "amp")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return p.Version(ctx, path)
+	}
+	got, err := ask(t.Context(), `[ "$1$AMP_API_KEY" = --version ] && printf '\033[1m0.0.12-gabc\033[0m (released today)\n'`)
+	if err != nil || got != "0.0.12-gabc" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for script, want := range map[string]string{
+		"echo GLIBC >&2; exit 3": "status 3: GLIBC",
+		"echo hello":             "says no version",
+		"kill -SEGV $$":          "status 139",
+	} {
+		if _, err := ask(t.Context(), script); fault.CodeOf(err) != fault.AmpCrashed || !strings.Contains(err.Error(), want) || len(fault.HintsOf(err)) == 0 {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+}
