@@ -13,71 +13,11 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
-
-// plan is a Policy spelled out for the shim: what to mount, where to listen, what
-// to run. The parent makes it, where it can still see the host; the shim only carries it out.
-type plan struct {
-	Mounts   []mountOp
-	Home     *homeLayers
-	Ports    []int
-	IPv6     bool // listen on IPv6 too: a rule names an IPv6 address
-	Args     []string
-	Dir      string
-	Env      []string
-	Terminal bool
-}
-
-type mountKind string
-
-const (
-	mountReadOnly  mountKind = "ro"      // Source at Path, read-only
-	mountReadWrite mountKind = "rw"      // Source at Path
-	mountHide      mountKind = "hide"    // nothing at Path
-	mountTmp       mountKind = "tmp"     // a new tmpfs
-	mountProc      mountKind = "proc"    // the pid namespace's own /proc
-	mountDev       mountKind = "dev"     // a minimal /dev
-	mountHome      mountKind = "home"    // plan.Home at Path
-	mountSymlink   mountKind = "symlink" // a link with the text Source
-	mountFile      mountKind = "file"    // a file with Data
-)
-
-// mountOp is one thing to have in the sandbox's tree.
-type mountOp struct {
-	Kind   mountKind
-	Path   string
-	Source string      `json:",omitempty"`
-	Data   []byte      `json:",omitempty"`
-	Mode   os.FileMode `json:",omitempty"`
-	Blank  blank       `json:",omitempty"` // what a hidden path is covered with
-}
-
-type blank string
-
-const (
-	blankDir    blank = "dir"    // an empty directory
-	blankFile   blank = "file"   // an unreadable file
-	blankParent blank = "parent" // a directory with nothing in it but what the plan mounts there
-)
-
-// homeLayers says how the copy-on-write home is made: Host below, without what Absent names, and
-// what was changed in earlier turns above it.
-type homeLayers struct {
-	Host   string
-	State  string   // has "upper" and "work"; "" keeps nothing
-	Shared bool     // State is in use by another sandbox: read what it has, keep nothing
-	Absent []string // relative to Host
-	Dirs   []dirMode
-}
-
-// dirMode is a directory that the mask layer has to have, with the mode of the host's.
-type dirMode struct {
-	Path string
-	Mode os.FileMode
-}
 
 // makePlan spells the policy out. It looks at the host's files but changes nothing.
-func makePlan(p *Policy, c *Command) (*plan, error) {
+func makePlan(p *Policy, c *Command) (*shim.Plan, error) {
 	t, err := newTree(p)
 	if err != nil {
 		return nil, err
@@ -92,9 +32,9 @@ func makePlan(p *Policy, c *Command) (*plan, error) {
 	}
 	t.prune()
 	for _, f := range p.Files {
-		t.set(mountOp{Kind: mountFile, Path: f.Path, Data: f.Data})
+		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data})
 	}
-	pl := &plan{Home: t.layers, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
+	pl := &shim.Plan{Home: t.layers, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
 	pl.Ports = gateway.Rules(p.AllowHosts).Ports()
 	for _, r := range p.AllowHosts {
 		if a, ok := r.Addr(); ok && a.Is6() {
@@ -108,21 +48,21 @@ func makePlan(p *Policy, c *Command) (*plan, error) {
 		pl.Mounts = append(pl.Mounts, op)
 	}
 	// A parent's path is a prefix of its child's, so this order makes parents first.
-	slices.SortFunc(pl.Mounts, func(a, b mountOp) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
 	return pl, nil
 }
 
 // tree collects mount operations, one for each path.
 type tree struct {
 	policy   *Policy
-	ops      map[string]mountOp
-	layers   *homeLayers
+	ops      map[string]shim.Mount
+	layers   *shim.Layers
 	deny     []string            // Private, HomeState and DenyRead, also resolved
 	listings map[string]*listing // by path, as far as they were looked at
 }
 
 func newTree(p *Policy) (*tree, error) {
-	t := &tree{policy: p, ops: map[string]mountOp{}, listings: map[string]*listing{}}
+	t := &tree{policy: p, ops: map[string]shim.Mount{}, listings: map[string]*listing{}}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)
@@ -139,7 +79,7 @@ func newTree(p *Policy) (*tree, error) {
 	return t, nil
 }
 
-func (t *tree) set(op mountOp) { t.ops[op.Path] = op }
+func (t *tree) set(op shim.Mount) { t.ops[op.Path] = op }
 
 func (t *tree) denied(path string) (by string, ok bool) {
 	for _, d := range t.deny {
@@ -165,35 +105,35 @@ func (t *tree) system() error {
 		case slices.Contains(ownTops, path):
 		case e.Type()&fs.ModeSymlink != 0:
 			if text, err := os.Readlink(path); err == nil {
-				t.set(mountOp{Kind: mountSymlink, Path: path, Source: text})
+				t.set(shim.Mount{Kind: shim.Symlink, Path: path, Source: text})
 			}
 		case e.IsDir():
-			t.set(mountOp{Kind: mountReadOnly, Path: path, Source: path})
+			t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})
 		}
 	}
-	t.set(mountOp{Kind: mountProc, Path: "/proc"})
-	t.set(mountOp{Kind: mountDev, Path: "/dev"})
-	t.set(mountOp{Kind: mountTmp, Path: "/tmp", Mode: fs.ModeSticky | 0o777})
-	t.set(mountOp{Kind: mountTmp, Path: "/run", Mode: 0o755})
-	t.set(mountOp{Kind: mountTmp, Path: PrivateDir, Mode: 0o755})
+	t.set(shim.Mount{Kind: shim.Proc, Path: "/proc"})
+	t.set(shim.Mount{Kind: shim.Dev, Path: "/dev"})
+	t.set(shim.Mount{Kind: shim.Tmp, Path: "/tmp", Mode: fs.ModeSticky | 0o777})
+	t.set(shim.Mount{Kind: shim.Tmp, Path: "/run", Mode: 0o755})
+	t.set(shim.Mount{Kind: shim.Tmp, Path: PrivateDir, Mode: 0o755})
 	if isDir("/var/tmp") {
-		t.set(mountOp{Kind: mountTmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
+		t.set(shim.Mount{Kind: shim.Tmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
 	}
 	// Toolchains that some systems have in unusual places.
 	if isDir("/home/linuxbrew") {
-		t.set(mountOp{Kind: mountReadOnly, Path: "/home/linuxbrew", Source: "/home/linuxbrew"})
+		t.set(shim.Mount{Kind: shim.ReadOnly, Path: "/home/linuxbrew", Source: "/home/linuxbrew"})
 	}
 	if text, err := os.Readlink("/run/current-system"); err == nil {
-		t.set(mountOp{Kind: mountSymlink, Path: "/run/current-system", Source: text})
+		t.set(shim.Mount{Kind: shim.Symlink, Path: "/run/current-system", Source: text})
 	}
-	t.set(mountOp{Kind: mountFile, Path: finalPath("/etc/resolv.conf"), Data: []byte("nameserver 127.0.0.1\noptions timeout:2 attempts:2\n")})
+	t.set(shim.Mount{Kind: shim.File, Path: finalPath("/etc/resolv.conf"), Data: []byte("nameserver 127.0.0.1\noptions timeout:2 attempts:2\n")})
 	name, err := os.Hostname()
 	if err != nil || name == "" {
 		name = "sandbox"
 	}
 	// The host's own file could name allowed hosts at addresses that are not the gateway's.
 	hosts := "127.0.0.1 localhost " + name + "\n::1 localhost ip6-localhost ip6-loopback\n"
-	t.set(mountOp{Kind: mountFile, Path: finalPath("/etc/hosts"), Data: []byte(hosts)})
+	t.set(shim.Mount{Kind: shim.File, Path: finalPath("/etc/hosts"), Data: []byte(hosts)})
 	return nil
 }
 
@@ -214,21 +154,21 @@ func finalPath(path string) string {
 
 // binds adds what the policy shows as the host has it.
 func (t *tree) binds() {
-	bind := func(kind mountKind, path string) {
+	bind := func(kind shim.Kind, path string) {
 		real, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			return // Policy.Check has told the user; what vanished since is not shown
 		}
 		if _, ok := t.denied(real); !ok {
-			t.set(mountOp{Kind: kind, Path: real, Source: real})
+			t.set(shim.Mount{Kind: kind, Path: real, Source: real})
 		}
 	}
 	for _, path := range t.policy.AllowRead {
-		bind(mountReadOnly, path)
+		bind(shim.ReadOnly, path)
 	}
-	bind(mountReadWrite, t.policy.Workspace)
+	bind(shim.ReadWrite, t.policy.Workspace)
 	for _, path := range t.policy.AllowWrite {
-		bind(mountReadWrite, path)
+		bind(shim.ReadWrite, path)
 	}
 }
 
@@ -324,7 +264,7 @@ func (t *tree) listing(path string) *listing {
 }
 
 func (t *tree) hideDefault(path string) {
-	if op, ok := t.ops[path]; ok && (op.Kind == mountReadOnly || op.Kind == mountReadWrite) {
+	if op, ok := t.ops[path]; ok && (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) {
 		return
 	}
 	t.hide(path)
@@ -339,12 +279,12 @@ func (t *tree) hide(path string) {
 	if err != nil || info.Mode()&fs.ModeSymlink != 0 {
 		return // nothing there; or a link, whose target is hidden itself
 	}
-	op := mountOp{Kind: mountHide, Path: path, Blank: blankFile}
+	op := shim.Mount{Kind: shim.Hide, Path: path, Blank: shim.BlankFile}
 	if info.IsDir() {
-		op.Blank = blankDir
+		op.Blank = shim.BlankDir
 		for other := range t.ops {
 			if other != path && within(other, path) {
-				op.Blank = blankParent
+				op.Blank = shim.BlankParent
 			}
 		}
 	}
@@ -357,7 +297,7 @@ func (t *tree) inHome(path string) bool {
 		return false
 	}
 	for _, op := range t.ops {
-		if (op.Kind == mountReadOnly || op.Kind == mountReadWrite) && within(op.Path, t.layers.Host) && within(path, op.Path) {
+		if (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) && within(op.Path, t.layers.Host) && within(path, op.Path) {
 			return false
 		}
 	}
@@ -372,7 +312,7 @@ func (t *tree) whiteout(path string) {
 		return
 	}
 	parent := l.Host
-	var dirs []dirMode
+	var dirs []shim.DirMode
 	for _, elem := range strings.Split(filepath.Dir(rel), "/") {
 		parent = filepath.Join(parent, elem)
 		d := t.listing(parent)
@@ -380,7 +320,7 @@ func (t *tree) whiteout(path string) {
 			return // no such directory, so nothing in it; or a link, whose target is hidden itself
 		}
 		if r, _ := filepath.Rel(l.Host, parent); r != "." {
-			dirs = append(dirs, dirMode{r, d.mode})
+			dirs = append(dirs, shim.DirMode{Path: r, Mode: d.mode})
 		}
 	}
 	for _, d := range dirs {
@@ -394,7 +334,7 @@ func (t *tree) whiteout(path string) {
 // prune leaves out what is hidden by hiding something above it already.
 func (t *tree) prune() {
 	for path, op := range t.ops {
-		if above, ok := t.above(path); ok && op.Kind == mountHide && t.ops[above].Kind == mountHide {
+		if above, ok := t.above(path); ok && op.Kind == shim.Hide && t.ops[above].Kind == shim.Hide {
 			delete(t.ops, path)
 		}
 	}
@@ -406,7 +346,7 @@ func (t *tree) prune() {
 		return slices.ContainsFunc(absent, func(a string) bool { return a != rel && within(rel, a) })
 	}
 	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, hidden)
-	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d dirMode) bool {
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool {
 		return slices.Contains(absent, d.Path) || hidden(d.Path)
 	})
 }
@@ -425,11 +365,11 @@ func (t *tree) above(path string) (string, bool) {
 func (t *tree) home() {
 	p := t.policy
 	if p.Home == "" {
-		t.set(mountOp{Kind: mountTmp, Path: homeWithin, Mode: 0o700})
+		t.set(shim.Mount{Kind: shim.Tmp, Path: homeWithin, Mode: 0o700})
 		return
 	}
-	t.layers = &homeLayers{Host: p.Home, State: p.HomeState}
-	t.set(mountOp{Kind: mountHome, Path: p.Home})
+	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState}
+	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
 }
 
 // otherHomes lists the homes of people other than the one whose home is own.

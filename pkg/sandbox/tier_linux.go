@@ -17,6 +17,7 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
@@ -40,7 +41,7 @@ type box struct {
 	socket  *os.File
 	lock    *os.File // of Policy.HomeState, or nil
 	started chan error
-	ended   chan message // closed without a value when the shim said nothing
+	ended   chan shim.Message // closed without a value when the shim said nothing
 	sendMu  sync.Mutex
 }
 
@@ -52,7 +53,7 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 	if err != nil {
 		return nil, err
 	}
-	b := &box{policy: p, started: make(chan error, 1), ended: make(chan message, 1)}
+	b := &box{policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
 	if pl.Home != nil && pl.Home.State != "" {
 		if err := b.takeHome(pl.Home); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
@@ -86,7 +87,7 @@ func unavailable(err error) error {
 }
 
 // takeHome prepares the directory that keeps the home, and locks it: one sandbox at a time may write there.
-func (b *box) takeHome(h *homeLayers) error {
+func (b *box) takeHome(h *shim.Layers) error {
 	if err := prepareHomeState(h.State, b.policy.Workspace); err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (b *box) notice(s string) {
 }
 
 // spawn starts the shim in new namespaces and begins to listen to it.
-func (b *box) spawn(ctx context.Context, pl *plan, c *Command) error {
+func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 	data, err := json.Marshal(pl)
 	if err != nil {
 		return err
@@ -133,7 +134,7 @@ func (b *box) spawn(ctx context.Context, pl *plan, c *Command) error {
 	defer theirs.Close()
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{shimName}
+	cmd.Args = []string{shim.Name}
 	cmd.Env = []string{} // the command's environment is in the plan
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.ExtraFiles = []*os.File{theirs, planFile}
@@ -190,7 +191,7 @@ func (b *box) listen() {
 		}
 	}
 	for {
-		m, fds, err := receive(int(b.socket.Fd()))
+		m, fds, err := shim.Receive(int(b.socket.Fd()))
 		switch {
 		case err != nil:
 			fail(unavailable(errors.New("the process that builds the sandbox died")))
@@ -291,7 +292,7 @@ func (b *box) signal(sig os.Signal) error {
 	}
 	b.sendMu.Lock()
 	defer b.sendMu.Unlock()
-	return send(int(b.socket.Fd()), message{Signal: s}, nil)
+	return shim.Send(int(b.socket.Fd()), shim.Message{Signal: s}, nil)
 }
 
 func (b *box) denied(d gateway.Denial) {
@@ -311,3 +312,7 @@ func (b *box) denials() []Denial {
 	}
 	return out
 }
+
+// Shim does not return if this process was started as a sandbox's shim. A program that uses
+// this package calls it first of all.
+func Shim() { shim.Start() }

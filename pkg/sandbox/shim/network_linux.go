@@ -1,4 +1,4 @@
-package sandbox
+package shim
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 // openNetwork makes every address of the new network namespace local and listens on the given
 // TCP ports, whatever the address. The first two descriptors are DNS over UDP and TCP.
 func openNetwork(ports []int, ipv6 bool) ([]int, error) {
-	if len(ports)*2+3 > maxListeners {
+	if len(ports)*2+3 > MaxListeners {
 		return nil, fmt.Errorf("%d different ports are too many", len(ports))
 	}
 	if err := loopbackUp(); err != nil {

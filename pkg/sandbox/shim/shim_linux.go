@@ -1,4 +1,4 @@
-package sandbox
+package shim
 
 import (
 	"encoding/json"
@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shimName is argv[0] of the process that builds the sandbox and is its PID 1: sesame itself, executed again.
-const shimName = "sesame-sandbox"
+// Name is argv[0] of the process that builds the sandbox and is its PID 1: sesame itself, executed again.
+const Name = "sesame-sandbox"
 
 // Descriptors that the parent hands to the shim.
 const (
@@ -26,24 +26,10 @@ const (
 	shimPlan   = 4 // the plan as JSON
 )
 
-// message is what parent and shim tell each other, a packet each.
-type message struct {
-	// From the shim. Listening comes with the descriptors.
-	Listening bool   `json:",omitempty"`
-	Notice    string `json:",omitempty"` // something that the user should know
-	Failed    string `json:",omitempty"` // the sandbox could not be made
-	NoCommand string `json:",omitempty"` // it was made, but the command cannot be executed
-	Started   bool   `json:",omitempty"`
-	Ended     bool   `json:",omitempty"`
-	Code      int    `json:",omitempty"`
-	// From the parent, to be sent to the command; from the shim, what ended it.
-	Signal syscall.Signal `json:",omitempty"`
-}
-
-// Shim does not return if this process was started as the shim. A program that uses
+// Start does not return if this process was started as the shim. A program that uses
 // this package calls it first of all, for its start is part of every sandbox's.
-func Shim() {
-	if len(os.Args) == 0 || os.Args[0] != shimName {
+func Start() {
+	if len(os.Args) == 0 || os.Args[0] != Name {
 		return
 	}
 	// What is dropped is dropped for this thread, and the command is forked from it.
@@ -51,7 +37,7 @@ func Shim() {
 	debug.SetGCPercent(-1) // it lives briefly or sleeps: collecting would only cost
 	if err := runShim(); err != nil {
 		// The parent is told if it still listens; there is nobody else to tell.
-		_ = send(shimSocket, message{Failed: err.Error()}, nil)
+		_ = Send(shimSocket, Message{Failed: err.Error()}, nil)
 		syscall.Exit(1)
 	}
 	syscall.Exit(0) // at once: how the command ended was told
@@ -68,7 +54,7 @@ func runShim() error {
 	if err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
-	var pl plan
+	var pl Plan
 	if err := json.Unmarshal(data, &pl); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
@@ -76,7 +62,7 @@ func runShim() error {
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	if err := send(shimSocket, message{Listening: true}, listeners); err != nil {
+	if err := Send(shimSocket, Message{Listening: true}, listeners); err != nil {
 		return fmt.Errorf("hand over listeners: %w", err)
 	}
 	for _, fd := range listeners {
@@ -87,7 +73,7 @@ func runShim() error {
 		return fmt.Errorf("files: %w", err)
 	}
 	for _, n := range notices {
-		if err := send(shimSocket, message{Notice: n}, nil); err != nil {
+		if err := Send(shimSocket, Message{Notice: n}, nil); err != nil {
 			return err
 		}
 	}
@@ -98,7 +84,7 @@ func runShim() error {
 	}
 	path, err := lookPath(pl.Args[0], pl.Env, pl.Dir)
 	if err != nil {
-		return send(shimSocket, message{NoCommand: err.Error(), Code: noCommandCode(err)}, nil)
+		return Send(shimSocket, Message{NoCommand: err.Error(), Code: noCommandCode(err)}, nil)
 	}
 	if err := dropPrivileges(); err != nil {
 		return fmt.Errorf("drop privileges: %w", err)
@@ -109,20 +95,20 @@ func runShim() error {
 	}
 	pid, err := syscall.ForkExec(path, pl.Args, &syscall.ProcAttr{Dir: pl.Dir, Env: pl.Env, Files: []uintptr{0, 1, 2}})
 	if err != nil {
-		return send(shimSocket, message{NoCommand: fmt.Sprintf("%s: %v", pl.Args[0], err), Code: noCommandCode(err)}, nil)
+		return Send(shimSocket, Message{NoCommand: fmt.Sprintf("%s: %v", pl.Args[0], err), Code: noCommandCode(err)}, nil)
 	}
-	if err := send(shimSocket, message{Started: true}, nil); err != nil {
+	if err := Send(shimSocket, Message{Started: true}, nil); err != nil {
 		return err // the parent is gone: ending PID 1 ends all
 	}
 	go obeyParent(pid)
-	return send(shimSocket, reap(pid), nil)
+	return Send(shimSocket, reap(pid), nil)
 }
 
 // obeyParent passes signals on, and ends the sandbox when the parent is gone: its death
 // signal can be lost with the thread that it belongs to, the end of the socket cannot.
 func obeyParent(pid int) {
 	for {
-		m, _, err := receive(shimSocket)
+		m, _, err := Receive(shimSocket)
 		if err != nil {
 			syscall.Exit(1)
 		}
@@ -133,18 +119,18 @@ func obeyParent(pid int) {
 }
 
 // reap waits for the command and on the way for whatever its orphans leave behind.
-func reap(pid int) message {
+func reap(pid int) Message {
 	for {
 		var ws syscall.WaitStatus
 		got, err := syscall.Wait4(-1, &ws, 0, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
-			return message{Ended: true, Code: 255}
+			return Message{Ended: true, Code: 255}
 		case got == pid && ws.Signaled():
-			return message{Ended: true, Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+			return Message{Ended: true, Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
 		case got == pid:
-			return message{Ended: true, Code: ws.ExitStatus()}
+			return Message{Ended: true, Code: ws.ExitStatus()}
 		}
 	}
 }
@@ -191,54 +177,4 @@ func noCommandCode(err error) int {
 		return 127
 	}
 	return 126
-}
-
-// send writes one packet, with descriptors if there are any.
-func send(socket int, m message, fds []int) error {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	return ignoringEINTR(func() error { return unix.Sendmsg(socket, data, oob, nil, unix.MSG_NOSIGNAL) })
-}
-
-// maxListeners bounds the descriptors in one message (SCM_MAX_FD of the kernel).
-const maxListeners = 253
-
-// receive reads one packet; its error is io.EOF when the other side is gone.
-func receive(socket int) (message, []int, error) {
-	var m message
-	data, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxListeners))
-	var n, oobn int
-	err := ignoringEINTR(func() (err error) {
-		n, oobn, _, _, err = unix.Recvmsg(socket, data, oob, unix.MSG_CMSG_CLOEXEC)
-		return err
-	})
-	if err != nil {
-		return m, nil, err
-	}
-	if n == 0 {
-		return m, nil, io.EOF
-	}
-	var fds []int
-	if cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil {
-		for _, c := range cmsgs {
-			if got, err := unix.ParseUnixRights(&c); err == nil {
-				fds = append(fds, got...)
-			}
-		}
-	}
-	return m, fds, json.Unmarshal(data[:n], &m)
-}
-
-func ignoringEINTR(f func() error) error {
-	for {
-		if err := f(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package sandbox
+package shim
 
 import (
 	"errors"
@@ -28,7 +28,7 @@ type root struct {
 const layersDir = "/.layers"
 
 // buildRoot carries out the plan's mounts and makes the result the root directory.
-func buildRoot(pl *plan) (notices []string, err error) {
+func buildRoot(pl *Plan) (notices []string, err error) {
 	// Nothing may propagate to the host.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
@@ -58,7 +58,7 @@ func buildRoot(pl *plan) (notices []string, err error) {
 }
 
 // openSources opens what the plan takes from the host, as it is without following links: the parent has followed them.
-func (r *root) openSources(pl *plan) error {
+func (r *root) openSources(pl *Plan) error {
 	open := func(path string) error {
 		if _, ok := r.sources[path]; ok {
 			return nil
@@ -71,7 +71,7 @@ func (r *root) openSources(pl *plan) error {
 		return nil
 	}
 	for _, op := range pl.Mounts {
-		if op.Kind == mountReadOnly || op.Kind == mountReadWrite {
+		if op.Kind == ReadOnly || op.Kind == ReadWrite {
 			if err := open(op.Source); err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func (r *root) openSources(pl *plan) error {
 // stageDir is a directory to build on: any will do, for the host's tree is left behind afterwards.
 func stageDir() (string, error) {
 	for _, d := range []string{"/tmp", "/mnt", "/var", "/usr"} {
-		if isDir(d) {
+		if info, err := os.Stat(d); err == nil && info.IsDir() {
 			return d, nil
 		}
 	}
@@ -164,31 +164,31 @@ func newFilesystem(kind string, options ...[2]string) (int, error) {
 	return mnt, nil
 }
 
-func (r *root) mount(op mountOp, pl *plan) error {
+func (r *root) mount(op Mount, pl *Plan) error {
 	switch op.Kind {
-	case mountReadOnly:
+	case ReadOnly:
 		return r.bind(op.Source, op.Path, unix.MOUNT_ATTR_RDONLY)
-	case mountReadWrite:
+	case ReadWrite:
 		return r.bind(op.Source, op.Path, 0)
-	case mountHide:
+	case Hide:
 		return r.hide(op.Path, op.Blank)
-	case mountTmp:
+	case Tmp:
 		_, err := r.tmpfs(op.Path, op.Mode)
 		return err
-	case mountProc:
+	case Proc:
 		return r.proc(op.Path)
-	case mountDev:
+	case Dev:
 		return r.dev(op.Path)
-	case mountHome:
+	case Home:
 		return r.home(op.Path, pl.Home)
-	case mountSymlink:
+	case Symlink:
 		dir, err := r.makeDir(filepath.Dir(op.Path))
 		if err != nil {
 			return err
 		}
 		defer unix.Close(dir)
 		return unix.Symlinkat(op.Source, dir, filepath.Base(op.Path))
-	case mountFile:
+	case File:
 		return r.file(op.Path, op.Data)
 	}
 	return errors.New("unknown kind of mount")
@@ -287,8 +287,8 @@ func (r *root) tmpfs(p string, mode os.FileMode) (int, error) {
 }
 
 // hide covers a directory with an empty one, a file with one that nobody may read.
-func (r *root) hide(p string, what blank) error {
-	if what == blankParent {
+func (r *root) hide(p string, what Blank) error {
+	if what == BlankParent {
 		mnt, err := r.tmpfs(p, 0o555)
 		r.readers = append(r.readers, mnt)
 		return err
@@ -301,7 +301,7 @@ func (r *root) hide(p string, what blank) error {
 	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return fmt.Errorf("mount_setattr: %w", err)
 	}
-	return r.attach(mnt, p, what == blankDir)
+	return r.attach(mnt, p, what == BlankDir)
 }
 
 // file puts a read-only file on a path. Where a system has no such file and no place
@@ -313,7 +313,7 @@ func (r *root) file(p string, data []byte) error {
 	}
 	defer unix.Close(mnt)
 	err = r.attach(mnt, p, false)
-	if errors.Is(err, unix.EROFS) && within(p, "/etc") {
+	if errors.Is(err, unix.EROFS) && strings.HasPrefix(p, "/etc/") {
 		return nil
 	}
 	return err
@@ -383,7 +383,7 @@ func (r *root) proc(p string) error {
 		if unix.Faccessat(mnt, name, unix.F_OK, 0) != nil {
 			continue
 		}
-		if err := r.hide(path.Join(p, name), blankFile); err != nil {
+		if err := r.hide(path.Join(p, name), BlankFile); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

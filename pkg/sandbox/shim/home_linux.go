@@ -1,0 +1,131 @@
+package shim
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// home mounts the copy-on-write home: from below, the host's home, a mask that says which
+// paths are not there, and what earlier turns changed. The host's home is only ever a lower layer.
+//
+// It takes two overlays. An upper layer may not lie in a lower one, and sesame's state usually lies in
+// the home; but the kernel compares only direct layers. So the host's home and the mask become an
+// overlay of their own, which is the lower layer of the second.
+func (r *root) home(p string, h *Layers) error {
+	layers, err := r.tmpfs(layersDir, 0o755)
+	if err != nil {
+		return err
+	}
+	defer r.dropLayers()
+	host := r.sources[h.Host]
+	if err := makeMask(layers, host, h); err != nil {
+		return fmt.Errorf("mask: %w", err)
+	}
+	mask, err := unix.Openat(layers, "mask", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mask)
+	seen, err := overlay([]int{mask, host}, -1, -1)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(seen)
+	if err := r.attach(seen, layersDir+"/seen", true); err != nil {
+		return err
+	}
+	lower := []int{seen}
+	upper, work := -1, -1
+	if h.State != "" {
+		upper, work = r.sources[h.State+"/upper"], r.sources[h.State+"/work"]
+	}
+	if h.State == "" || h.Shared {
+		// Two mounts must not share an upper layer: what is kept is read, and what is new is forgotten.
+		if h.Shared {
+			lower = []int{upper, seen}
+		}
+		if upper, err = makeLayer(layers, "upper", host); err != nil {
+			return err
+		}
+		defer unix.Close(upper)
+		if work, err = makeLayer(layers, "work", host); err != nil {
+			return err
+		}
+		defer unix.Close(work)
+	}
+	home, err := overlay(lower, upper, work)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(home)
+	return r.attach(home, p, true)
+}
+
+// overlay mounts layers, given by descriptor from the topmost down, under an upper one unless that is -1.
+func overlay(lower []int, upper, work int) (int, error) {
+	// Descriptors instead of paths: those may hold colons, and options are limited to 256 bytes.
+	var layers []string
+	for _, fd := range lower {
+		layers = append(layers, fdPath(fd))
+	}
+	options := [][2]string{{"lowerdir", strings.Join(layers, ":")}, {"userxattr", ""}}
+	if upper >= 0 {
+		options = append(options, [2]string{"upperdir", fdPath(upper)}, [2]string{"workdir", fdPath(work)}, [2]string{"volatile", ""})
+	}
+	return newFilesystem("overlay", options...)
+}
+
+func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// makeMask makes the layer that hides secrets: a whiteout (a character device 0/0) says that
+// a name does not exist, whatever the layers below have.
+func makeMask(layers, host int, h *Layers) error {
+	mask, err := makeLayer(layers, "mask", host)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mask)
+	for _, d := range h.Dirs {
+		if err := unix.Mkdirat(mask, d.Path, 0o700); err != nil {
+			return fmt.Errorf("%s: %w", d.Path, err)
+		}
+		// The topmost layer's mode is the one that counts.
+		if err := unix.Fchmodat(mask, d.Path, uint32(d.Mode), 0); err != nil {
+			return fmt.Errorf("%s: %w", d.Path, err)
+		}
+	}
+	for _, rel := range h.Absent {
+		if err := unix.Mknodat(mask, rel, unix.S_IFCHR, 0); err != nil {
+			return fmt.Errorf("%s: %w", rel, err)
+		}
+	}
+	return nil
+}
+
+// makeLayer makes a directory with the mode of like and returns a descriptor of it.
+func makeLayer(dir int, name string, like int) (int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(like, &st); err != nil {
+		return -1, err
+	}
+	if err := unix.Mkdirat(dir, name, 0o700); err != nil {
+		return -1, err
+	}
+	if err := unix.Fchmodat(dir, name, st.Mode&0o7777, 0); err != nil {
+		return -1, err
+	}
+	return unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// dropLayers takes the layers out of the tree; the overlays keep what they use.
+func (r *root) dropLayers() {
+	fd, err := r.lookup(layersDir, unix.O_DIRECTORY)
+	if err != nil {
+		return
+	}
+	_ = unix.Unmount(fdPath(fd), unix.MNT_DETACH)
+	unix.Close(fd)
+	_ = unix.Unlinkat(r.fd, strings.TrimPrefix(layersDir, "/"), unix.AT_REMOVEDIR)
+}

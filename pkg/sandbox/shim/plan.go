@@ -1,0 +1,66 @@
+// Package shim is the process that builds a sandbox from the inside and is its
+// PID 1. The parent starts sesame again, in new namespaces, with a Plan.
+package shim
+
+import "os"
+
+// Plan is a Policy spelled out for the shim: what to mount, where to listen, what
+// to run. The parent makes it, where it can still see the host; the shim only carries it out.
+type Plan struct {
+	Mounts   []Mount
+	Home     *Layers
+	Ports    []int
+	IPv6     bool // listen on IPv6 too: a rule names an IPv6 address
+	Args     []string
+	Dir      string
+	Env      []string
+	Terminal bool
+}
+
+type Kind string
+
+const (
+	ReadOnly  Kind = "ro"      // Source at Path, read-only
+	ReadWrite Kind = "rw"      // Source at Path
+	Hide      Kind = "hide"    // nothing at Path
+	Tmp       Kind = "tmp"     // a new tmpfs
+	Proc      Kind = "proc"    // the pid namespace's own /proc
+	Dev       Kind = "dev"     // a minimal /dev
+	Home      Kind = "home"    // Plan.Home at Path
+	Symlink   Kind = "symlink" // a link with the text Source
+	File      Kind = "file"    // a file with Data
+)
+
+// Mount is one thing to have in the sandbox's tree.
+type Mount struct {
+	Kind   Kind
+	Path   string
+	Source string      `json:",omitempty"`
+	Data   []byte      `json:",omitempty"`
+	Mode   os.FileMode `json:",omitempty"`
+	Blank  Blank       `json:",omitempty"` // what a hidden path is covered with
+}
+
+type Blank string
+
+const (
+	BlankDir    Blank = "dir"    // an empty directory
+	BlankFile   Blank = "file"   // an unreadable file
+	BlankParent Blank = "parent" // a directory with nothing in it but what the plan mounts there
+)
+
+// Layers says how the copy-on-write home is made: Host below, without what Absent names, and
+// what was changed in earlier turns above it.
+type Layers struct {
+	Host   string
+	State  string   // has "upper" and "work"; "" keeps nothing
+	Shared bool     // State is in use by another sandbox: read what it has, keep nothing
+	Absent []string // relative to Host
+	Dirs   []DirMode
+}
+
+// DirMode is a directory that the mask layer has to have, with the mode of the host's.
+type DirMode struct {
+	Path string
+	Mode os.FileMode
+}
