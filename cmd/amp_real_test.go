@@ -87,7 +87,7 @@ func TestRealAmpInstall(t *testing.T) {
 	if slices.Contains(cached, filepath.Dir(path)) {
 		t.Log("it was there already")
 	} else {
-		wantIn(t, w.errOut.String(), "\rfetching amp ", " MB/s) [", "\x1b[2K\r", "amp "+version+" is in "+path)
+		wantIn(t, w.errOut.String(), "\rfetching amp ", "B/s) [", "\x1b[2K\r", "amp "+version+" is in "+path)
 	}
 	w.io.ErrTerminal = false
 	if out, _ := w.want(t, 0, "amp", "verify", version); out != version+" ok\n" {

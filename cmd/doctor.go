@@ -28,10 +28,11 @@ type doctorOptions struct {
 
 	// executable is the program that asks from inside the sandbox: this one.
 	executable func() (string, error)
+	limits     check.Limits
 }
 
 func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cobra.Command {
-	opts := &doctorOptions{app: a, executable: os.Executable}
+	opts := &doctorOptions{app: a, executable: os.Executable, limits: check.Limits{Each: eachCheck, All: allChecks}}
 	if runF == nil {
 		runF = doctorRun
 	}
@@ -80,7 +81,7 @@ func doctorRun(ctx context.Context, o *doctorOptions) error {
 			return unknownCheck(unknown[0], patient.checks())
 		}
 	}
-	outcomes := check.Run(ctx, checks, check.Limits{Each: eachCheck, All: allChecks})
+	outcomes := check.Run(ctx, checks, o.limits)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

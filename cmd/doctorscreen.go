@@ -90,11 +90,6 @@ func (s screenStyle) markWidth() int {
 }
 
 func (d *doctorScreen) print(a *app) error {
-	build := readBuild()
-	text := fmt.Sprintf("sesame %s on %s\n", build.Version, build.Platform)
-	if d.quiet {
-		text = ""
-	}
 	// Groups in the order of their first check, each in one place.
 	var groups []string
 	members := map[string][]check.Outcome{}
@@ -108,14 +103,17 @@ func (d *doctorScreen) print(a *app) error {
 		members[o.Group] = append(members[o.Group], o)
 	}
 	var b strings.Builder
-	b.WriteString(text)
+	if build := readBuild(); !d.quiet {
+		fmt.Fprintf(&b, "sesame %s on %s\n\n", build.Version, build.Platform)
+	}
 	for _, group := range groups {
-		b.WriteString("\n" + d.style.paint("1", group) + "\n")
+		b.WriteString(d.style.paint("1", group) + "\n")
 		for _, o := range members[group] {
 			d.outcome(&b, o)
 		}
+		b.WriteByte('\n')
 	}
-	b.WriteString("\n" + d.summary() + "\n")
+	b.WriteString(d.summary() + "\n")
 	// All of it at once: what strangers wrote is in it, and perhaps a key.
 	if _, err := io.WriteString(a.io.Out, a.redactor.String(b.String())); err != nil {
 		return fmt.Errorf("write the checks: %w", err)
@@ -214,9 +212,9 @@ func (d *doctorScreen) summary() string {
 // roundly is a duration as a person wants it.
 func roundly(t time.Duration) string {
 	if t < time.Second {
-		return fmt.Sprintf("%d ms", t.Milliseconds())
+		return fmt.Sprintf("%dms", t.Milliseconds())
 	}
-	return fmt.Sprintf("%.1f s", t.Seconds())
+	return fmt.Sprintf("%.1fs", t.Seconds())
 }
 
 // doctorReport is what --json prints.

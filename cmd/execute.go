@@ -84,7 +84,8 @@ func (t *turn) prepare(ctx context.Context) (bootstrap.Binary, *amp.Capabilities
 		return binary, caps, mode, err
 	}
 	a.report.AmpMode = mode.AmpMode
-	if mode.Notice != "" {
+	// Who named no mode has nothing translated.
+	if mode.Notice != "" && (t.config.Verbose || t.config.Origin("mode").Layer != config.LayerDefault) {
 		a.say("%s", mode.Notice)
 	}
 	return binary, caps, mode, nil

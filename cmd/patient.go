@@ -19,6 +19,7 @@ import (
 // what one of the checks is about, and stops none of the others.
 type patient struct {
 	app       *app
+	limit     time.Duration // of a check
 	dirs      config.Dirs
 	dirsErr   error
 	cfg       *config.Config
@@ -40,7 +41,7 @@ type patient struct {
 // stands in for a workspace that cannot be one.
 func (o *doctorOptions) patient() (p *patient, cleanUp func()) {
 	a := o.app
-	p = &patient{app: a}
+	p = &patient{app: a, limit: o.limits.Each}
 	cleanUp = func() {}
 	p.dirs, p.dirsErr = a.dirs()
 	p.workspace, p.workspaceErr = a.workspace(p.dirs)
@@ -194,7 +195,8 @@ func (p *patient) checkStarts(needs ...string) check.Check {
 	if err == nil && policy != nil {
 		policy = p.showing(programRoot(binary.Path, policy))
 	}
-	prober := &amp.Prober{Launcher: amp.InPolicy(policy), Env: p.env, Timeout: eachCheck - time.Second}
+	// It ends in time to say so itself.
+	prober := &amp.Prober{Launcher: amp.InPolicy(policy), Env: p.env, Timeout: p.limit * 4 / 5}
 	c := prober.CheckStarts(binary.Path, needs...)
 	if err != nil {
 		c.Run = check.Found(check.Skipped("there is no Amp to start"))

@@ -54,6 +54,11 @@ func (a *app) prompt(ctx context.Context, args []string, file string) (string, e
 	return checkPrompt(parts)
 }
 
+// readsInput tells whether prompt would read standard input for these.
+func readsInput(args []string, file string) bool {
+	return len(args) == 0 && file == "" || file == "-" || len(args) > 0 && args[len(args)-1] == "-"
+}
+
 func (a *app) promptFile(ctx context.Context, file string) (string, error) {
 	path, err := a.absolute(file)
 	if err != nil {

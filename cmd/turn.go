@@ -61,10 +61,9 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 		return nil, err
 	}
 	a.report.Mode = cfg.Mode
-	// Before standard input: without a key nothing is waited for.
-	key, _, err := a.findKey(cfg)
-	if err != nil {
-		return nil, err
+	key, _, keyErr := a.findKey(cfg)
+	if keyErr != nil && readsInput(o.args, o.promptFile) {
+		return nil, keyErr // without a key nothing is waited for
 	}
 	policy, err := a.newPolicy(cfg, dirs, workspace)
 	if err != nil {
@@ -76,6 +75,9 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	prompt, err := a.prompt(ctx, o.args, o.promptFile)
 	if err != nil {
 		return nil, err
+	}
+	if keyErr != nil {
+		return nil, keyErr
 	}
 	return &turn{a, cfg, dirs, workspace, prompt, key, policy}, nil
 }

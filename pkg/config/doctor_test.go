@@ -35,7 +35,7 @@ func TestCheckFiles(t *testing.T) {
 	if want := "amp.args is set by " + dirs.UserFile() + ":2\nmode is set by SESAME_MODE"; details != want {
 		t.Errorf("details: got %s\nwant %s", details, want)
 	}
-	r = load("mode: deep\nmodle: x\n", nil)
+	r = load("mode: deep\nmod: x\n", nil)
 	if r.Status != check.Fail || r.Code != fault.Usage || !strings.HasPrefix(r.Summary, dirs.UserFile()+":2: ") || len(r.Remedy) == 0 {
 		t.Errorf("broken: %+v", r)
 	}

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -12,13 +14,24 @@ func prepareHomeState(state, workspace string) error {
 			return err
 		}
 	}
-	// Left by every volatile mount, and in the way of the next.
-	if err := os.RemoveAll(filepath.Join(state, "work", "work", "incompat")); err != nil {
-		return err
-	}
 	owner := filepath.Join(state, "workspace")
 	if _, err := os.Stat(owner); err == nil {
 		return nil
 	}
 	return os.WriteFile(owner, []byte(workspace), 0o600)
+}
+
+// forgetVolatile removes the mark that a volatile overlay leaves behind and that keeps the next one from
+// being mounted. The home's lock must be held. A home may be volatile, which spares every
+// sandbox's end a sync of the whole disk: if the machine crashes, what a turn left in it may be incomplete.
+func forgetVolatile(state string) error {
+	work := filepath.Join(state, "work", "work")
+	err := os.Chmod(work, 0o700) // the kernel makes it for nobody to enter
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(work, "incompat"))
 }

@@ -56,6 +56,7 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 	b := &box{policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
 	if pl.Home != nil && pl.Home.State != "" {
 		if err := b.takeHome(pl.Home); err != nil {
+			b.close()
 			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
 		}
 	}
@@ -66,6 +67,9 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 	if err := <-b.started; err != nil {
 		_ = b.cmd.Wait() // it failed; why is known already
 		b.close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("start the sandbox: %w", ctx.Err())
+		}
 		return nil, err
 	}
 	return &Process{tier: Namespaces, wait: b.wait, signal: b.signal, denials: b.denials}, nil
@@ -105,7 +109,7 @@ func (b *box) takeHome(h *shim.Layers) error {
 		return errors.Join(err, f.Close())
 	}
 	b.lock = f
-	return nil
+	return forgetVolatile(h.State)
 }
 
 func (b *box) notice(s string) {
@@ -135,7 +139,9 @@ func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{shim.Name}
-	cmd.Env = []string{} // the command's environment is in the plan
+	// The command's environment is in the plan; this is the shim's own. It does one thing after
+	// the other and lives briefly or sleeps: more threads, and collecting garbage, would only cost.
+	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.ExtraFiles = []*os.File{theirs, planFile}
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -81,10 +81,10 @@ func (r Result) Hint(lines ...string) Result {
 func Worst(outcomes []Outcome) Status {
 	worst := OK
 	for _, o := range outcomes {
-		switch {
-		case o.Status == Fail:
+		switch o.Status {
+		case Fail:
 			return Fail
-		case o.Status == Warn:
+		case Warn:
 			worst = Warn
 		}
 	}

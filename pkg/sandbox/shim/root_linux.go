@@ -19,7 +19,8 @@ import (
 type root struct {
 	fd      int            // the new root, a tmpfs
 	sources map[string]int // by host path
-	blank   int            // a tmpfs with an empty directory "dir" and an unreadable file "file"
+	blank   int            // a tmpfs with an empty directory "dir", an unreadable file "file", and the files that are given
+	files   int            // how many are given
 	readers []int          // tmpfs mounts to make read-only at the end, when all mount points in them exist
 	notices []string
 }
@@ -115,7 +116,7 @@ func (r *root) mountRoot(stage string) error {
 		return err
 	}
 	r.fd = mnt
-	if r.blank, err = newTmpfs(0o555); err != nil {
+	if r.blank, err = newTmpfs(0o755); err != nil {
 		return err
 	}
 	if err := unix.Mkdirat(r.blank, "dir", 0o555); err != nil {
@@ -293,21 +294,18 @@ func (r *root) hide(p string, what Blank) error {
 		r.readers = append(r.readers, mnt)
 		return err
 	}
-	mnt, err := unix.OpenTree(r.blank, string(what), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	mnt, err := r.blankMount(string(what))
 	if err != nil {
-		return fmt.Errorf("open_tree: %w", err)
+		return err
 	}
 	defer unix.Close(mnt)
-	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return fmt.Errorf("mount_setattr: %w", err)
-	}
 	return r.attach(mnt, p, what == BlankDir)
 }
 
 // file puts a read-only file on a path. Where a system has no such file and no place
 // for it, programs do without it, too.
 func (r *root) file(p string, data []byte) error {
-	mnt, err := detachedFile(data, 0o444)
+	mnt, err := r.detachedFile(data)
 	if err != nil {
 		return err
 	}
@@ -319,30 +317,39 @@ func (r *root) file(p string, data []byte) error {
 	return err
 }
 
-// detachedFile makes a read-only mount of one file in a tmpfs of its own.
-func detachedFile(data []byte, mode uint32) (int, error) {
-	dir, err := newTmpfs(0o700)
+// detachedFile makes a read-only mount of a new file.
+func (r *root) detachedFile(data []byte) (int, error) {
+	r.files++
+	name := strconv.Itoa(r.files)
+	fd, err := unix.Openat(r.blank, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(dir)
-	fd, err := unix.Openat(dir, "f", unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
-	if err != nil {
+	defer unix.Close(fd)
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil {
+			return -1, err
+		}
+		data = data[n:]
+	}
+	if err := unix.Fchmod(fd, 0o444); err != nil {
 		return -1, err
 	}
-	f := os.NewFile(uintptr(fd), "f")
-	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return -1, err
-	}
-	if err := unix.Fchmod(fd, mode); err != nil {
-		return -1, err
-	}
-	mnt, err := unix.OpenTree(dir, "f", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	return r.blankMount(name)
+}
+
+// blankMount makes a read-only mount of something in the tmpfs of blanks.
+func (r *root) blankMount(name string) (int, error) {
+	mnt, err := unix.OpenTree(r.blank, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("open_tree: %w", err)
 	}
-	return mnt, unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		unix.Close(mnt)
+		return -1, fmt.Errorf("mount_setattr: %w", err)
+	}
+	return mnt, nil
 }
 
 // procReadOnly are parts of /proc that steer the kernel: the owner of these files may write

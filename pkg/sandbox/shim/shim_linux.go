@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -34,7 +33,6 @@ func Start() {
 	}
 	// What is dropped is dropped for this thread, and the command is forked from it.
 	runtime.LockOSThread()
-	debug.SetGCPercent(-1) // it lives briefly or sleeps: collecting would only cost
 	if err := runShim(); err != nil {
 		// The parent is told if it still listens; there is nobody else to tell.
 		_ = Send(shimSocket, Message{Failed: err.Error()}, nil)

@@ -1,0 +1,142 @@
+package cmd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/amp/amptest"
+)
+
+// TestE2E drives real builds of Amp in the real sandbox, as a user does: by the command line.
+func TestE2E(t *testing.T) {
+	tests := []struct {
+		name string
+		test func(*project)
+		opts []amptest.Option
+	}{
+		{name: "text", test: e2eText},
+		{name: "prompt sources", test: e2ePrompts},
+		{name: "json", test: e2eJSON},
+		{name: "stream-json", test: e2eStreamJSON},
+		{name: "tool", test: e2eTool},
+		{name: "attack", test: e2eAttack},
+		{name: "no sandbox", test: e2eNoSandbox},
+		{name: "allowed host", test: e2eAllowedHost},
+		{name: "home lasts", test: e2eHomeLasts},
+		{name: "rush", test: e2eRush},
+		{name: "deep", test: e2eDeep},
+		{name: "modes refused", test: e2eModesRefused},
+		{name: "continue", test: e2eContinue},
+		{name: "options", test: e2eOptions},
+		{name: "wrong key", test: e2eWrongKey},
+		{name: "no key", test: e2eNoKey},
+		{name: "service down", test: e2eServiceDown},
+		{name: "model error", test: e2eModelError},
+		{name: "out of credit", test: e2eOutOfCredit},
+		{name: "timeout", test: e2eTimeout},
+		{name: "key", test: e2eKey},
+		{name: "key without shape", test: e2eShapelessKey, opts: []amptest.Option{amptest.WithKey(shapelessKey)}},
+		{name: "SIGINT", test: func(p *project) { e2eSignal(p, syscall.SIGINT, 130) }},
+		{name: "SIGTERM", test: func(p *project) { e2eSignal(p, syscall.SIGTERM, 143) }},
+		{name: "signal in the first turn", test: e2eSignalInFirstTurn},
+		{name: "signal in a tool", test: e2eSignalInTool},
+		{name: "killed", test: e2eKilled},
+		{name: "in use", test: e2eInUse},
+	}
+	for _, build := range amptest.Builds() {
+		t.Run(build.Name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, build)
+			for _, test := range tests {
+				t.Run(test.name, func(t *testing.T) {
+					t.Parallel()
+					test.test(m.project(t, test.opts...))
+				})
+			}
+		})
+	}
+}
+
+// TestE2EAsOrdinaryUser runs the tests of the native build again as a user without privileges.
+func TestE2EAsOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // all the others ran as one
+	}
+	t.Parallel()
+	native := amptest.Builds()[2]
+	if !native.Native {
+		t.Fatalf("%s is no native build", native.Name)
+	}
+	amp := native.InstallT(t, nativeAmp)
+	// Where everybody can go; the caches and go test's own directories are root's.
+	dir, err := os.MkdirTemp("/var/cache", "sesame-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeTree(t, dir) })
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(dir, "cmd.test")
+	copyFile(t, self, exe)
+	// A cache that was just looked at: the user needs no registry.
+	version := filepath.Dir(amp)
+	cache := filepath.Join(dir, "test-cache", "amp")
+	entries, err := os.ReadDir(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		copyFile(t, filepath.Join(version, e.Name()), filepath.Join(cache, filepath.Base(version), e.Name()))
+	}
+	copyFile(t, filepath.Join(filepath.Dir(version), "checked.json"), filepath.Join(cache, "checked.json"))
+	const uid = 31338
+	err = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, uid)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^TestE2E$/^"+native.Name+"$")
+	cmd.Dir = dir
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "XDG_") && !strings.HasPrefix(kv, "GOCOVERDIR=") {
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "HOME="+dir, "TMPDIR="+dir, "SESAME_TEST_CACHE="+filepath.Join(dir, "test-cache"), "CI=true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"text", "attack", "continue", "killed"} {
+		wantIn(t, string(out), "--- PASS: TestE2E/"+native.Name+"/"+name)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	info, err := os.Stat(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, info.Mode().Perm()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,6 +1,0 @@
-package cmd
-
-import "errors"
-
-// errNotYet stands in for what is not built.
-var errNotYet = errors.New("not built yet")
