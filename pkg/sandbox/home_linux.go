@@ -26,12 +26,13 @@ func prepareHomeState(state, workspace string) error {
 // sandbox's end a sync of the whole disk: if the machine crashes, what a turn left in it may be incomplete.
 func forgetVolatile(state string) error {
 	work := filepath.Join(state, "work", "work")
-	err := os.Chmod(work, 0o700) // the kernel makes it for nobody to enter
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	mark := filepath.Join(work, "incompat")
+	for _, dir := range []string{work, mark} { // the kernel makes them for nobody to enter
+		if err := os.Chmod(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(filepath.Join(work, "incompat"))
+	return os.RemoveAll(mark)
 }
