@@ -27,7 +27,7 @@ func prepareHomeState(state, workspace string) error {
 func forgetVolatile(state string) error {
 	work := filepath.Join(state, "work", "work")
 	mark := filepath.Join(work, "incompat")
-	for _, dir := range []string{work, mark} { // the kernel makes them for nobody to enter
+	for _, dir := range []string{work, mark, filepath.Join(mark, "volatile")} { // the kernel makes them for nobody to enter
 		if err := os.Chmod(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		} else if err != nil {
