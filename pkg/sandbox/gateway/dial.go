@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,10 +42,30 @@ func (d *Dialer) Dial(ctx context.Context, host string, port int, vet func(netip
 			return nil, fmt.Errorf("proxy for %s: %w", hostport, err)
 		}
 		if proxy != nil {
+			if err := vetBehindProxy(ctx, host, vet); err != nil {
+				return nil, err
+			}
 			return dialThrough(ctx, proxy, hostport)
 		}
 	}
 	return dialDirect(ctx, host, port, vet)
+}
+
+// vetBehindProxy refuses a host whose addresses, as far as this machine knows them, are not to be
+// reached. Behind some proxies names resolve at the proxy only; then there is nothing to vet.
+func vetBehindProxy(ctx context.Context, host string, vet func(netip.Addr) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil //nolint:nilerr // not known here: the proxy's business
+	}
+	for _, a := range addrs {
+		if err := vet(a.Unmap()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func dialDirect(ctx context.Context, host string, port int, vet func(netip.Addr) error) (net.Conn, error) {
@@ -94,7 +115,7 @@ func dialThrough(ctx context.Context, proxy *url.URL, hostport string) (net.Conn
 		conn.Close()
 		return nil, fmt.Errorf("proxy %s: %w", proxy.Redacted(), err)
 	}
-	br := bufio.NewReader(conn)
+	br := bufio.NewReader(io.LimitReader(conn, 64<<10))
 	resp, err := http.ReadResponse(br, req)
 	if err != nil {
 		conn.Close()
@@ -125,6 +146,15 @@ var privatePrefixes = []netip.Prefix{
 	netip.MustParsePrefix("2002::/16"),
 	netip.MustParsePrefix("2001::/32"),
 	netip.MustParsePrefix("fec0::/10"),
+	// Documentation, relays and discard; and the address at which Azure serves its machines.
+	netip.MustParsePrefix("192.0.2.0/24"),
+	netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"),
+	netip.MustParsePrefix("192.88.99.0/24"),
+	netip.MustParsePrefix("168.63.129.16/32"),
+	netip.MustParsePrefix("100::/64"),
+	netip.MustParsePrefix("2001:db8::/32"),
+	netip.MustParsePrefix("3fff::/20"),
 }
 
 // nat64 is how networks without IPv4 write its addresses (RFC 6052).

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -26,12 +27,20 @@ type names struct {
 	next   netip.Addr
 }
 
-func newNames() *names {
-	return &names{
+// newNames begins with the names that rules name outright: names made up under a
+// wildcard cannot take their places.
+func newNames(rules Rules) *names {
+	n := &names{
 		byName: map[string]netip.Addr{},
 		byAddr: map[netip.Addr]string{},
 		next:   fakePrefix.Addr().Next(),
 	}
+	for _, r := range rules {
+		if _, ok := CanonicalName(r.Host); ok {
+			n.addr(r.Host)
+		}
+	}
+	return n
 }
 
 func (n *names) addr(name string) (netip.Addr, bool) {
@@ -74,9 +83,12 @@ func (g *Gateway) ServeDNS(conn *net.UDPConn) error {
 
 // ServeDNSStream answers questions over TCP until the listener is closed.
 func (g *Gateway) ServeDNSStream(l net.Listener) error {
-	return g.serve(l, func(conn net.Conn) {
+	return g.serve(l, g.queries, func(conn net.Conn) {
 		defer conn.Close()
 		for {
+			if conn.SetDeadline(time.Now().Add(queryTimeout)) != nil {
+				return
+			}
 			var size [2]byte
 			if _, err := io.ReadFull(conn, size[:]); err != nil {
 				return
@@ -96,6 +108,9 @@ func (g *Gateway) ServeDNSStream(l net.Listener) error {
 		}
 	})
 }
+
+// queryTimeout is how long a client may take over one question by TCP.
+const queryTimeout = 10 * time.Second
 
 // answer makes the reply to one question, nil for what is no question. Nothing is
 // ever asked of another server on behalf of the sandbox: a question could carry data out.

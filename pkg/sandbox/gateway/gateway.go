@@ -28,6 +28,8 @@ type Gateway struct {
 	dial    func(ctx context.Context, host string, port int, vet func(netip.Addr) error) (net.Conn, error)
 	names   *names
 	denials denials
+	conns   chan struct{} // one slot for each connection at once, over all listeners
+	queries chan struct{} // likewise for DNS over TCP
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -35,7 +37,10 @@ type Gateway struct {
 
 // New makes a gateway that lives until ctx ends or Close is called.
 func New(ctx context.Context, o Options) *Gateway {
-	g := &Gateway{rules: o.Rules, dial: o.Dial, names: newNames()}
+	g := &Gateway{
+		rules: o.Rules, dial: o.Dial, names: newNames(o.Rules),
+		conns: make(chan struct{}, maxConns()), queries: make(chan struct{}, maxQueries),
+	}
 	g.denials.index, g.denials.notify = map[Denial]int{}, o.Denied
 	g.ctx, g.cancel = context.WithCancel(ctx)
 	return g
@@ -52,13 +57,16 @@ func (g *Gateway) Denials() []Denial { return g.denials.all() }
 
 // Serve accepts the sandbox's connections until the listener is closed. The address a
 // connection was made *to* says which host is meant.
-func (g *Gateway) Serve(l net.Listener) error { return g.serve(l, g.handle) }
+func (g *Gateway) Serve(l net.Listener) error { return g.serve(l, g.conns, g.handle) }
 
-// maxConns bounds the connections that one listener serves at once; more wait in its backlog.
-const maxConns = 4096
+// maxQueries bounds the DNS questions over TCP that are answered at once.
+const maxQueries = 64
 
-func (g *Gateway) serve(l net.Listener, handle func(net.Conn)) error {
-	slots := make(chan struct{}, maxConns)
+// maxConns bounds the connections passed on at once, so that the sandbox cannot use up the
+// descriptors of the process that holds it. Each takes six at most: two sockets, and the pipes of splice both ways.
+func maxConns() int { return max(16, min(descriptorLimit()/12, 4096)) }
+
+func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Conn)) error {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -68,7 +76,12 @@ func (g *Gateway) serve(l net.Listener, handle func(net.Conn)) error {
 			}
 			return err
 		}
-		slots <- struct{}{}
+		select {
+		case slots <- struct{}{}:
+		case <-g.ctx.Done():
+			conn.Close()
+			return g.ctx.Err()
+		}
 		go func() {
 			defer func() { <-slots }()
 			stop := context.AfterFunc(g.ctx, func() { conn.Close() })
@@ -194,13 +207,20 @@ func (g *Gateway) passAny(conn net.Conn, t target) error {
 		return err
 	}
 	head := first
-	if first[0] == recordHandshake {
+	// Some servers take other records before the handshake.
+	if first[0] >= recordFirst && first[0] <= recordLast {
+		if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+			return err
+		}
 		var name string
 		head, name, err = readHelloAfter(first, conn)
 		if err == nil {
 			err = checkName(name, t)
 		}
 		if err != nil {
+			return err
+		}
+		if err := conn.SetReadDeadline(time.Time{}); err != nil {
 			return err
 		}
 	}

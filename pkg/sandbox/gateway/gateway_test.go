@@ -168,6 +168,19 @@ func TestTLSNameIsCheckedOnOtherPortsToo(t *testing.T) {
 	}
 }
 
+func TestTLSBehindAnotherRecordIsStillChecked(t *testing.T) {
+	s := okServer(t, httptest.NewTLSServer)
+	w := newWorld(t, toServer(s, public), "example.com:8443")
+	addr, _ := w.lookup("example.com")
+	c := w.connect(addr, 8443)
+	if _, err := c.Write([]byte{21, 3, 1, 0, 2, 1, 90}); err != nil { // a warning, which Go's servers skip
+		t.Fatal(err)
+	}
+	if tls.Client(c, &tls.Config{ServerName: "evil.com", InsecureSkipVerify: true}).HandshakeContext(t.Context()) == nil {
+		t.Error("another server name got through")
+	}
+}
+
 func TestServerMaySpeakFirst(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -274,7 +287,7 @@ func TestLookup(t *testing.T) {
 }
 
 func TestNamesAreBounded(t *testing.T) {
-	n := newNames()
+	n := newNames(nil)
 	for i := range maxNames {
 		if _, ok := n.addr(strconv.Itoa(i)); !ok {
 			t.Fatalf("full after %d", i)

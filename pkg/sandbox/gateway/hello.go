@@ -8,8 +8,8 @@ import (
 	"net"
 )
 
-// recordHandshake is the first byte of a TLS connection (RFC 8446, 5.1).
-const recordHandshake = 22
+// The first byte of a TLS record (RFC 8446, 5.1): change_cipher_spec, alert, handshake, application_data.
+const recordFirst, recordHandshake, recordLast = 20, 22, 23
 
 // maxHello bounds what a client may send before its server name is known.
 const maxHello = 64 << 10
