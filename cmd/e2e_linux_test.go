@@ -17,16 +17,17 @@ func TestE2E(t *testing.T) {
 		name string
 		test func(*project)
 		opts []amptest.Option
+		once bool // what Amp is does not matter: with the native build only
 	}{
 		{name: "text", test: e2eText},
-		{name: "prompt sources", test: e2ePrompts},
+		{name: "prompt sources", test: e2ePrompts, once: true},
 		{name: "json", test: e2eJSON},
 		{name: "stream-json", test: e2eStreamJSON},
 		{name: "tool", test: e2eTool},
 		{name: "attack", test: e2eAttack},
 		{name: "no sandbox", test: e2eNoSandbox},
-		{name: "allowed host", test: e2eAllowedHost},
-		{name: "home lasts", test: e2eHomeLasts},
+		{name: "allowed host", test: e2eAllowedHost, once: true},
+		{name: "home lasts", test: e2eHomeLasts, once: true},
 		{name: "rush", test: e2eRush},
 		{name: "deep", test: e2eDeep},
 		{name: "modes refused", test: e2eModesRefused},
@@ -39,19 +40,22 @@ func TestE2E(t *testing.T) {
 		{name: "out of credit", test: e2eOutOfCredit},
 		{name: "timeout", test: e2eTimeout},
 		{name: "key", test: e2eKey},
-		{name: "key without shape", test: e2eShapelessKey, opts: []amptest.Option{amptest.WithKey(shapelessKey)}},
+		{name: "key without shape", test: e2eShapelessKey, opts: []amptest.Option{amptest.WithKey(shapelessKey)}, once: true},
 		{name: "SIGINT", test: func(p *project) { e2eSignal(p, syscall.SIGINT, 130) }},
 		{name: "SIGTERM", test: func(p *project) { e2eSignal(p, syscall.SIGTERM, 143) }},
 		{name: "signal in the first turn", test: e2eSignalInFirstTurn},
 		{name: "signal in a tool", test: e2eSignalInTool},
 		{name: "killed", test: e2eKilled},
-		{name: "in use", test: e2eInUse},
+		{name: "in use", test: e2eInUse, once: true},
 	}
 	for _, build := range amptest.Builds() {
 		t.Run(build.Name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, build)
 			for _, test := range tests {
+				if test.once && !build.Native {
+					continue
+				}
 				t.Run(test.name, func(t *testing.T) {
 					t.Parallel()
 					test.test(m.project(t, test.opts...))
@@ -61,7 +65,7 @@ func TestE2E(t *testing.T) {
 	}
 }
 
-// TestE2EAsOrdinaryUser runs the tests of the native build again as a user without privileges.
+// TestE2EAsOrdinaryUser runs tests of the native build again as a user without privileges.
 func TestE2EAsOrdinaryUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		return // all the others ran as one
@@ -95,6 +99,7 @@ func TestE2EAsOrdinaryUser(t *testing.T) {
 		copyFile(t, filepath.Join(version, e.Name()), filepath.Join(cache, filepath.Base(version), e.Name()))
 	}
 	copyFile(t, filepath.Join(filepath.Dir(version), "checked.json"), filepath.Join(cache, "checked.json"))
+	tests := []string{"text", "tool", "attack", "rush", "deep", "continue", "wrong_key", "service_down", "SIGINT", "SIGTERM", "signal_in_a_tool", "killed"}
 	const uid = 31338
 	err = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
@@ -105,7 +110,7 @@ func TestE2EAsOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^TestE2E$/^"+native.Name+"$")
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^TestE2E$/^"+native.Name+"$/^("+strings.Join(tests, "|")+")$")
 	cmd.Dir = dir
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "XDG_") && !strings.HasPrefix(kv, "GOCOVERDIR=") {
@@ -118,7 +123,7 @@ func TestE2EAsOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, name := range []string{"text", "attack", "continue", "killed"} {
+	for _, name := range tests {
 		wantIn(t, string(out), "--- PASS: TestE2E/"+native.Name+"/"+name)
 	}
 }

@@ -54,7 +54,7 @@ func (p *project) startWith(stdin io.Reader, args ...string) *call {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if args[0] == "run" || args[0] == "continue" {
+	if p.amp != "" && (args[0] == "run" || args[0] == "continue") {
 		args = slices.Insert(slices.Clone(args), 1, "--amp-path", p.amp)
 	}
 	c := &call{p: p, args: args, begun: time.Now()}
@@ -69,6 +69,12 @@ func (p *project) startWith(stdin io.Reader, args ...string) *call {
 	if err := c.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
+	p.t.Cleanup(func() {
+		if c.cmd.ProcessState == nil { // the test failed before it waited
+			_ = c.cmd.Process.Kill()
+			_ = c.cmd.Wait()
+		}
+	})
 	return c
 }
 

@@ -39,8 +39,11 @@ func (t *turn) execute(ctx context.Context, s *session.Session) error {
 			return err
 		}
 		defer s.Close() // it only gives the lock back
-	} else if err := s.Update(func(r *session.Record) { t.describe(r, binary, caps, mode) }); err != nil {
-		return err
+	} else {
+		mode = t.keptMode(s.Record(), caps, mode)
+		if err := s.Update(func(r *session.Record) { t.describe(r, binary, caps, mode) }); err != nil {
+			return err
+		}
 	}
 	out, err := t.inSession(ctx, s, binary, caps, mode, begun)
 	if learned := out.Learned; learned != nil {
@@ -59,28 +62,30 @@ func (t *turn) execute(ctx context.Context, s *session.Session) error {
 }
 
 // prepare gets the build and finds out what it can do.
-func (t *turn) prepare(ctx context.Context) (bootstrap.Binary, *amp.Capabilities, amp.ModeChoice, error) {
+func (t *turn) prepare(ctx context.Context) (binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice, err error) {
 	a := t.app
 	if d := t.config.Timeout; d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
+		defer func() {
+			if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				err = fault.New(fault.Timeout, "the turn did not begin in time: %w", err).Hint("allow more with --timeout")
+			}
+		}()
 	}
-	binary, err := a.ensureAmp(ctx, t.config, t.dirs)
-	if err != nil {
-		return binary, nil, amp.ModeChoice{}, err
+	if binary, err = a.ensureAmp(ctx, t.config, t.dirs); err != nil {
+		return binary, nil, mode, err
 	}
 	// As the host has it: what an earlier turn made of it in its own home is not what runs.
 	if root := programRoot(binary.Path, t.policy); root != "" {
 		t.policy.AllowRead = append(t.policy.AllowRead, root)
 	}
-	caps, err := t.prober().Probe(ctx, binary.Path)
-	if err != nil {
-		return binary, nil, amp.ModeChoice{}, err
+	if caps, err = t.prober().Probe(ctx, binary.Path); err != nil {
+		return binary, nil, mode, err
 	}
 	a.report.AmpVersion = caps.Version
-	mode, err := amp.Translate(t.config.Mode, caps, t.config.Amp.Modes)
-	if err != nil {
+	if mode, err = amp.Translate(t.config.Mode, caps, t.config.Amp.Modes); err != nil {
 		return binary, caps, mode, err
 	}
 	a.report.AmpMode = mode.AmpMode
@@ -89,6 +94,16 @@ func (t *turn) prepare(ctx context.Context) (bootstrap.Binary, *amp.Capabilities
 		a.say("%s", mode.Notice)
 	}
 	return binary, caps, mode, nil
+}
+
+// keptMode is the mode that a later turn really has: with some builds a thread keeps its first one.
+func (t *turn) keptMode(r session.Record, caps *amp.Capabilities, mode amp.ModeChoice) amp.ModeChoice {
+	if !caps.KeepsMode() || r.AmpMode == "" || r.AmpMode == mode.AmpMode {
+		return mode
+	}
+	t.app.warn("with Amp %s a session keeps its mode: this turn is %s, not %s", caps.Version, r.Mode, mode.Mode)
+	t.app.report.Mode, t.app.report.AmpMode = r.Mode, r.AmpMode
+	return amp.ModeChoice{Mode: r.Mode, AmpMode: r.AmpMode}
 }
 
 // programRoot is the directory that a build consists of: its own, or the outermost
@@ -193,6 +208,13 @@ func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstr
 		o.Timeout = max(d-a.now().Sub(begun), time.Millisecond)
 	}
 	out, err := amp.RunTurn(ctx, o)
+	if fault.CodeOf(err) == fault.AmpCrashed && out.Exit.Signal == 0 {
+		// Builds have many words for a service that does not answer: the service itself tells better.
+		why := o.CheckKey(ctx)
+		if code := fault.CodeOf(why); code == fault.ServiceUnreachable || code == fault.KeyRejected {
+			err = why
+		}
+	}
 	t.noteOutcome(&note, out, err)
 	if endErr := s.EndTurn(note); endErr != nil {
 		a.warn("%v", endErr)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 type sandboxOptions struct {
@@ -121,13 +122,17 @@ func (a *app) tellDenials(denials []sandbox.Denial) {
 		if d.Count > 1 {
 			times = fmt.Sprintf(", %d times", d.Count)
 		}
-		if d.Reason != "" {
-			a.say("sandbox refused %s to %s%s: %s", d.Kind, d.Target, times, d.Reason)
-			continue
-		}
 		// Without a port a rule means the web's, and public addresses only.
 		rule := strings.TrimSuffix(strings.TrimSuffix(d.Target, ":443"), ":80")
-		a.say("sandbox refused %s to %s%s (allow it with --allow-host %s)", d.Kind, d.Target, times, rule)
+		_, err := gateway.ParseRule(rule)
+		switch {
+		case d.Reason != "":
+			a.say("sandbox refused %s to %s%s: %s", d.Kind, d.Target, times, d.Reason)
+		case err != nil: // whoever chose this target may want it pasted into a shell
+			a.say("sandbox refused %s to %s%s", d.Kind, d.Target, times)
+		default:
+			a.say("sandbox refused %s to %s%s (allow it with --allow-host %s)", d.Kind, d.Target, times, rule)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sesame-cli/sesame/pkg/amp"
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
@@ -75,6 +76,9 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	prompt, err := a.prompt(ctx, o.args, o.promptFile)
 	if err != nil {
 		return nil, err
+	}
+	if err := amp.CheckPrompt(prompt); err != nil {
+		return nil, err // now, before there is a session
 	}
 	if keyErr != nil {
 		return nil, keyErr

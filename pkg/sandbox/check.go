@@ -51,6 +51,14 @@ func (p *Policy) checkPath(path string, mustExist bool) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return fmt.Errorf("not a clean absolute path")
 	}
+	for _, own := range []string{"/proc", "/dev", "/sys"} {
+		if within(path, own) {
+			return fmt.Errorf("the sandbox has its own %s", own)
+		}
+	}
+	if path == "/run" || path == "/tmp" || path == "/var/tmp" {
+		return fmt.Errorf("the sandbox has its own %s: name something in it", path)
+	}
 	if path == "/" || p.Home != "" && within(p.Home, path) {
 		return fmt.Errorf("it holds the home directory: name something more precise")
 	}

@@ -220,3 +220,104 @@ func TestPolicyErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestStreamsAreNoWayOut(t *testing.T) {
+	h := newHost(t)
+	file := h.write("outside", "original")
+	for _, flag := range []int{os.O_RDONLY, os.O_WRONLY | os.O_APPEND} {
+		f, err := os.OpenFile(file, flag, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &Command{Args: []string{"/bin/bash", "-c", `for i in 0 1; do echo PWNED > /proc/self/fd/$i; done; exit 0`}, Env: h.env}
+		if flag == os.O_RDONLY {
+			c.Stdin = f
+		} else {
+			c.Stdout = f
+		}
+		p, err := Start(t.Context(), &h.policy, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	// What was written to stdout is in the file, after what was there.
+	if got := h.read("outside"); !strings.HasPrefix(got, "original") {
+		t.Errorf("the file has %q", got)
+	}
+	dir, err := os.Open(h.policy.Home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	p, err := Start(t.Context(), &h.policy, &Command{Args: []string{"/bin/ls", "/proc/self/fd/0/src"}, Env: h.env, Stdin: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := p.Wait(); err == nil && st.Code == 0 {
+		t.Error("a directory as standard input can be walked")
+	}
+}
+
+func TestHiddenPathCannotBeRenamedIntoSight(t *testing.T) {
+	h := newHost(t)
+	secret := h.write("src/project/conf/deep/prod.key", "SECRET")
+	h.policy.DenyRead = []string{secret}
+	h.refuse([]attack{
+		{"rename the parent", `mv conf c2; cat c2/deep/prod.key conf/deep/prod.key | grep SECRET && echo GOT; mv c2 conf`, true},
+		{"rename the nearest", `mv conf/deep conf/d2; cat conf/d*/prod.key | grep SECRET && echo GOT; mv conf/d2 conf/deep`, true},
+		{"hard link", `ln conf/deep/prod.key x && grep SECRET x && echo GOT; rm -f x`, true},
+		{"remove and look again", `rm -rf conf 2>/dev/null; cat conf/deep/prod.key | grep SECRET && echo GOT`, false},
+	})
+	if got := h.read("src/project/conf/deep/prod.key"); got != "SECRET" {
+		t.Errorf("the hidden file became %q", got)
+	}
+}
+
+func TestSecretsThatComeLater(t *testing.T) {
+	h := newHost(t)
+	h.policy.Private = append(h.policy.Private, filepath.Join(h.policy.Home, ".config", "sesame"))
+	out := &lockedBuffer{}
+	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `echo ready; for i in $(seq 100); do cat ~/.config/sesame/k ~/.config/gh/k ~/.claude/k 2>/dev/null | grep SECRET && exit 1; sleep 0.02; done`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "ready")
+	for _, s := range []string{".config/sesame/k", ".config/gh/k", ".claude/k"} {
+		h.write(s, "SECRET")
+	}
+	if st, err := p.Wait(); err != nil || st.Code != 0 {
+		t.Errorf("%+v, %v: %s", st, err, out)
+	}
+}
+
+// What a turn leaves in its home must not lead the next turn's mounts elsewhere.
+func TestHomeOfAnEarlierTurnIsNotTrusted(t *testing.T) {
+	h := newHost(t)
+	program := h.write(".cache/sesame/bin/amp", "REAL")
+	data := h.write("data/x", "x")
+	h.write("src/project/evil/bin/amp", "EVIL")
+	h.sh(`rm -rf ~/.cache ~/data; mkdir ~/.cache; ln -s ~/src/project/evil ~/.cache/sesame; ln -s /etc ~/data`)
+	h.policy.AllowRead = []string{filepath.Dir(program)}
+	h.policy.AllowWrite = []string{filepath.Dir(data)}
+	if got := h.sh(`cat ~/.cache/sesame/bin/amp; ls ~/data; echo y > ~/data/y`); got != "REALx\n" {
+		t.Errorf("the next turn sees %q", got)
+	}
+	if got := h.read("data/y"); got != "y\n" {
+		t.Errorf("written %q", got)
+	}
+}
+
+func TestNoSetuidPrograms(t *testing.T) {
+	h := newHost(t)
+	h.refuse([]attack{
+		{"chmod", `cp /bin/true x; chmod 4755 x && echo GOT; rm -f x`, true},
+		{"setgid", `cp /bin/true x; chmod g+s x && echo GOT; rm -f x`, true},
+		{"open", `python3 -c 'import os; os.umask(0); os.open("y", os.O_CREAT | os.O_WRONLY, 0o4755); print("GOT" if os.stat("y").st_mode & 0o4000 else "no")'; rm -f y`, true},
+		{"mknod", `python3 -c 'import os, stat; os.mknod("z", stat.S_IFREG | 0o4755); print("GOT")'; rm -f z`, true},
+	})
+	h.sh(`touch a; chmod 755 a; mkdir -m 1777 b; python3 -c 'import os; os.open("c", os.O_CREAT, 0o644)'`)
+}

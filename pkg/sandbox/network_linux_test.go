@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -193,5 +194,39 @@ for i in $(seq 200); do echo "url = http://127.0.0.1:` + port(t, s) + `/"; done 
 curl -s -Z --parallel-max 200 -K urls 2>/dev/null | tr -d '\n' | sed 's/SERVED/x/g' | wc -c`)
 	if strings.TrimSpace(out) != "200" || hits() != 200 {
 		t.Errorf("%s answers, %d hits", out, hits())
+	}
+}
+
+// A read-only directory's sockets can be talked to; so can those in the workspace.
+func TestHostSocketsInFiles(t *testing.T) {
+	h := newHost(t)
+	var attacks []attack
+	for _, dir := range []string{filepath.Dir(h.policy.Home), h.policy.Home, h.policy.Workspace} {
+		path := filepath.Join(dir, "s.sock")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+		attacks = append(attacks, attack{path, `python3 -c 'import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print("GOT")' '` + path + `'`, true})
+	}
+	h.refuse(attacks)
+}
+
+// Resolvers that look what the machine can reach first must find that it can reach IPv4.
+func TestResolversThatLookFirst(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example")
+	if out := h.sh(`getent ahostsv4 allowed.example; python3 -c 'import socket; print(socket.getaddrinfo("allowed.example", 443, socket.AF_INET, 0, 0, socket.AI_ADDRCONFIG)[0][4][0])'`); !strings.Contains(out, "198.18.0.1 ") || !strings.HasSuffix(out, "\n198.18.0.1\n") {
+		t.Errorf("answers %q", out)
 	}
 }

@@ -30,6 +30,9 @@ func makePlan(p *Policy, c *Command) (*shim.Plan, error) {
 	if err := t.hides(); err != nil {
 		return nil, err
 	}
+	if err := t.sockets(); err != nil {
+		return nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
+	}
 	t.prune()
 	for _, f := range p.Files {
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data})
@@ -69,7 +72,7 @@ func newTree(p *Policy) (*tree, error) {
 	}
 	for _, d := range hidden {
 		t.deny = append(t.deny, d)
-		if real, err := filepath.EvalSymlinks(d); err == nil && real != d {
+		if real := resolve(d); real != d {
 			t.deny = append(t.deny, real)
 		}
 	}
@@ -77,6 +80,18 @@ func newTree(p *Policy) (*tree, error) {
 		return nil, fault.New(fault.Usage, "the workspace %s is in %s, which the sandbox hides", p.Workspace, d)
 	}
 	return t, nil
+}
+
+// resolve follows the links of a path as far as it exists.
+func resolve(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return path
+	}
+	return filepath.Join(resolve(parent), filepath.Base(path))
 }
 
 func (t *tree) set(op shim.Mount) { t.ops[op.Path] = op }
@@ -176,7 +191,7 @@ func (t *tree) binds() {
 func (t *tree) hides() error {
 	p := t.policy
 	for _, d := range t.deny {
-		t.hide(d)
+		t.hide(d, true)
 	}
 	for _, pattern := range homeSecrets {
 		if p.Home == "" {
@@ -205,7 +220,11 @@ func (t *tree) hideAll(dir, pattern string) {
 	parent, base := filepath.Split(filepath.Join(dir, pattern))
 	d := t.listing(filepath.Clean(parent))
 	if d.path == "" {
-		return // no such directory, so nothing in it
+		// No such directory, so nothing in it. But programs make these when they are first used.
+		if first, _, _ := strings.Cut(pattern, "/"); slices.Contains([]string{".config", ".local", ".cache"}, first) && !strings.Contains(base, "*") {
+			t.hide(filepath.Join(dir, pattern), true)
+		}
+		return
 	}
 	names := []string{base}
 	if strings.Contains(base, "*") {
@@ -232,6 +251,7 @@ type listing struct {
 	path    string // without links; "" if there is no such directory
 	mode    os.FileMode
 	entries map[string]fs.FileMode // types by name
+	whole   bool                   // entries are all there are
 }
 
 // listing reads a directory, once however many secrets are looked for in it.
@@ -242,7 +262,7 @@ func (t *tree) listing(path string) *listing {
 	d := &listing{}
 	t.listings[path] = d
 	// Most are not there, and their parents' lists tell that for less than a look.
-	if up, ok := t.listings[filepath.Dir(path)]; ok && up.path != "" {
+	if up, ok := t.listings[filepath.Dir(path)]; ok && up.whole {
 		if _, ok := up.entries[filepath.Base(path)]; !ok {
 			return d
 		}
@@ -256,7 +276,7 @@ func (t *tree) listing(path string) *listing {
 	if statErr != nil || !info.IsDir() || err != nil && len(entries) == 0 && !errors.Is(err, fs.ErrPermission) {
 		return d
 	}
-	d.path, d.mode, d.entries = real, info.Mode().Perm(), make(map[string]fs.FileMode, len(entries))
+	d.path, d.mode, d.entries, d.whole = real, info.Mode().Perm(), make(map[string]fs.FileMode, len(entries)), err == nil
 	for _, e := range entries {
 		d.entries[e.Name()] = e.Type()
 	}
@@ -267,12 +287,14 @@ func (t *tree) hideDefault(path string) {
 	if op, ok := t.ops[path]; ok && (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) {
 		return
 	}
-	t.hide(path)
+	t.hide(path, false)
 }
 
-func (t *tree) hide(path string) {
+// hide makes a path absent. In the home that works for paths that do not exist, too; if outright is set, also for
+// those whose directories do not exist.
+func (t *tree) hide(path string, outright bool) {
 	if t.inHome(path) {
-		t.whiteout(path)
+		t.whiteout(path, outright)
 		return
 	}
 	info, err := os.Lstat(path)
@@ -289,6 +311,19 @@ func (t *tree) hide(path string) {
 		}
 	}
 	t.set(op)
+	t.pin(path)
+}
+
+// pin mounts each directory between a writable one and a hidden path on itself: what is a mount point cannot
+// be renamed, and the hidden path with it would come out from under its cover.
+func (t *tree) pin(path string) {
+	above, ok := t.above(path)
+	if !ok || t.ops[above].Kind != shim.ReadWrite {
+		return
+	}
+	for dir := filepath.Dir(path); dir != above; dir = filepath.Dir(dir) {
+		t.set(shim.Mount{Kind: shim.ReadWrite, Path: dir, Source: dir})
+	}
 }
 
 // inHome tells whether path is shown by the home's layers, not by something mounted over them.
@@ -305,7 +340,7 @@ func (t *tree) inHome(path string) bool {
 }
 
 // whiteout makes path absent from the home. Its parents must then be in the mask layer, with the modes they have.
-func (t *tree) whiteout(path string) {
+func (t *tree) whiteout(path string, outright bool) {
 	l := t.layers
 	rel, err := filepath.Rel(l.Host, path)
 	if err != nil || slices.Contains(l.Absent, rel) {
@@ -316,11 +351,15 @@ func (t *tree) whiteout(path string) {
 	for _, elem := range strings.Split(filepath.Dir(rel), "/") {
 		parent = filepath.Join(parent, elem)
 		d := t.listing(parent)
-		if d.path != parent {
+		mode := d.mode
+		switch {
+		case d.path == "" && outright:
+			mode = 0o700
+		case d.path != parent:
 			return // no such directory, so nothing in it; or a link, whose target is hidden itself
 		}
 		if r, _ := filepath.Rel(l.Host, parent); r != "." {
-			dirs = append(dirs, shim.DirMode{Path: r, Mode: d.mode})
+			dirs = append(dirs, shim.DirMode{Path: r, Mode: mode})
 		}
 	}
 	for _, d := range dirs {
@@ -329,6 +368,33 @@ func (t *tree) whiteout(path string) {
 		}
 	}
 	l.Absent = append(l.Absent, rel)
+}
+
+// sockets hides the sockets that programs of the host listen on where the host's directories are shown: a
+// read-only mount keeps nobody from talking to them. Those that the policy names stay.
+func (t *tree) sockets() error {
+	data, err := os.ReadFile("/proc/net/unix")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		_, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " /")
+		path = "/" + path
+		if !ok || t.inHome(path) || slices.Contains(t.policy.AllowRead, path) || slices.Contains(t.policy.AllowWrite, path) {
+			continue
+		}
+		above, ok := t.above(path)
+		if !ok || t.ops[above].Kind != shim.ReadOnly && t.ops[above].Kind != shim.ReadWrite {
+			continue // a directory of the sandbox's own
+		}
+		if real, err := filepath.EvalSymlinks(path); err == nil && real == path {
+			t.hide(path, false)
+		}
+	}
+	return nil
 }
 
 // prune leaves out what is hidden by hiding something above it already.

@@ -22,7 +22,7 @@ var homeSecrets = []string{
 	// Databases.
 	".pgpass", ".my.cnf", ".mylogin.cnf", ".mongorc.js", ".dbshell", ".config/redis",
 	// Agents, their keys and what was said to them.
-	".claude*", ".config/claude*", ".codex", ".gemini", ".config/github-copilot", ".copilot", ".cursor", ".config/Cursor",
+	".claude", ".claude.json", ".claude*", ".config/claude", ".config/claude*", ".codex", ".gemini", ".config/github-copilot", ".copilot", ".cursor", ".config/Cursor",
 	".continue", ".aider*", ".config/opencode", ".local/share/opencode", ".config/goose", ".local/share/amp", ".amp", ".cache/amp", ".config/sesame",
 	".config/anthropic", ".config/openai", ".local/share/goose", ".qwen", ".windsurf", ".codeium",
 	// Browsers and mail.

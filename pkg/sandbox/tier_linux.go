@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,7 +45,9 @@ type box struct {
 	lock    *os.File // of Policy.HomeState, or nil
 	started chan error
 	ended   chan shim.Message // closed without a value when the shim said nothing
-	sendMu  sync.Mutex
+	done    chan struct{}     // closed when the sandbox is gone
+	closed  bool
+	mu      sync.Mutex // of closed and of sending, which must not meet a number that is another file's by now
 }
 
 func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, error) {
@@ -53,7 +58,7 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 	if err != nil {
 		return nil, err
 	}
-	b := &box{policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
+	b := &box{policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1), done: make(chan struct{})}
 	if pl.Home != nil && pl.Home.State != "" {
 		if err := b.takeHome(pl.Home); err != nil {
 			b.close()
@@ -142,7 +147,8 @@ func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 	// The command's environment is in the plan; this is the shim's own. It does one thing after
 	// the other and lives briefly or sleeps: more threads, and collecting garbage, would only cost.
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = throughPipe(c.Stdin), throughPipeOut(c.Stdout), throughPipeOut(c.Stderr)
+	cmd.WaitDelay = copyDelay
 	cmd.ExtraFiles = []*os.File{theirs, planFile}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
@@ -163,8 +169,8 @@ func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 		spawned <- err
 		if err == nil {
 			b.listen()
+			<-b.done
 		}
-		<-ctx.Done()
 	}()
 	return <-spawned
 }
@@ -173,6 +179,30 @@ func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 var setupCapabilities = []uintptr{
 	unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_SYS_CHROOT,
 	unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_CHOWN, unix.CAP_MKNOD, unix.CAP_SETUID, unix.CAP_SETGID,
+}
+
+// copyDelay is how long after the end of the command its streams may still be copied.
+const copyDelay = 10 * time.Second
+
+// throughPipe keeps a file on the host from being handed into the sandbox: by /proc/self/fd the command
+// could open it again, for writing, past all mounts. Terminals, pipes and sockets go in as they are.
+func throughPipe(r io.Reader) io.Reader {
+	if f, ok := r.(*os.File); ok && reopenable(f) {
+		return struct{ io.Reader }{f}
+	}
+	return r
+}
+
+func throughPipeOut(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && reopenable(f) {
+		return struct{ io.Writer }{f}
+	}
+	return w
+}
+
+func reopenable(f *os.File) bool {
+	info, err := f.Stat()
+	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) == 0
 }
 
 func memoryFile(name string, data []byte) (*os.File, error) {
@@ -273,13 +303,20 @@ func (b *box) wait() (Status, error) {
 
 // copyError is what is left of an error of exec.Cmd.Wait when the exit status is known otherwise.
 func copyError(err error) error {
-	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok || errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}
 	return err
 }
 
 func (b *box) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.closed = true
+	close(b.done)
 	if b.gateway != nil {
 		b.gateway.Close()
 	}
@@ -296,8 +333,11 @@ func (b *box) signal(sig os.Signal) error {
 	if !ok {
 		return fmt.Errorf("signal %v cannot be sent", sig)
 	}
-	b.sendMu.Lock()
-	defer b.sendMu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return os.ErrProcessDone
+	}
 	return shim.Send(int(b.socket.Fd()), shim.Message{Signal: s}, nil)
 }
 

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -30,7 +31,7 @@ func (r *root) home(p string, h *Layers) error {
 	defer unix.Close(mask)
 	seen, err := overlay([]int{mask, host}, -1, -1)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (a home directory that holds other mounts cannot be shown)", err)
 	}
 	defer unix.Close(seen)
 	if err := r.attach(seen, layersDir+"/seen", true); err != nil {
@@ -46,21 +47,44 @@ func (r *root) home(p string, h *Layers) error {
 		if h.Shared {
 			lower = []int{upper, seen}
 		}
-		if upper, err = makeLayer(layers, "upper", host); err != nil {
+		if upper, work, err = makeUpper(layers, host); err != nil {
 			return err
 		}
-		defer unix.Close(upper)
-		if work, err = makeLayer(layers, "work", host); err != nil {
-			return err
-		}
-		defer unix.Close(work)
 	}
 	home, err := overlay(lower, upper, work)
+	if errors.Is(err, unix.EINVAL) {
+		// On an overlay, as in most containers, two more on top are too many and none may be the upper
+		// layer. One with its changes in memory is not.
+		if upper, work, err = makeUpper(layers, host); err != nil {
+			return err
+		}
+		if home, err = overlay([]int{mask, host}, upper, work); err == nil && h.State != "" {
+			r.notices = append(r.notices, "changes to the home directory are not kept for the next turn: its file system cannot do that")
+		}
+	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(home)
+	var st unix.Stat_t
+	if err := unix.Fstat(home, &st); err != nil {
+		return err
+	}
+	r.homeDev = st.Dev
 	return r.attach(home, p, true)
+}
+
+// makeUpper makes an upper layer in memory and its work directory. They stay open until the command runs.
+func makeUpper(layers, host int) (upper, work int, err error) {
+	name := "upper"
+	if unix.Faccessat(layers, name, unix.F_OK, 0) == nil {
+		name = "upper-again" // the first was for a mount that failed
+	}
+	if upper, err = makeLayer(layers, name, host); err != nil {
+		return -1, -1, err
+	}
+	work, err = makeLayer(layers, name+"-work", host)
+	return upper, work, err
 }
 
 // overlay mounts layers, given by descriptor from the topmost down, under an upper one unless that is -1.

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,6 +20,9 @@ func openNetwork(ports []int, ipv6 bool) ([]int, error) {
 	}
 	if err := routeAllLocally(unix.AF_INET); err != nil {
 		return nil, fmt.Errorf("route all addresses to the loopback interface: %w", err)
+	}
+	if err := addAddress(); err != nil {
+		return nil, fmt.Errorf("give the loopback interface an address: %w", err)
 	}
 	udp, err := listen(unix.AF_INET, unix.SOCK_DGRAM, 53)
 	if err != nil {
@@ -89,25 +93,49 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
-// routeAllLocally is `ip route add local default dev lo`, in the words of rtnetlink(7).
+// loopbackIndex is that of lo in every new network namespace.
+const loopbackIndex = 1
+
+// hostAddress is an address of the sandbox that is not 127.0.0.1: without one, resolvers that are told to look
+// what the machine can reach (AI_ADDRCONFIG) do not ask for IPv4 at all. It lies in the range of made-up addresses, at its end.
+var hostAddress = [4]byte{198, 19, 255, 254}
+
+// addAddress is `ip address add ADDRESS/32 dev lo`.
+func addAddress() error {
+	body := []byte{unix.AF_INET, 32, 0, unix.RT_SCOPE_UNIVERSE}
+	body = binary.NativeEndian.AppendUint32(body, loopbackIndex)
+	body = appendAttr(body, unix.IFA_LOCAL, hostAddress[:])
+	return netlink(unix.RTM_NEWADDR, body)
+}
+
+// routeAllLocally is `ip route add local default dev lo`.
 func routeAllLocally(family uint8) error {
+	body := []byte{family, 0, 0, 0, unix.RT_TABLE_LOCAL, unix.RTPROT_BOOT, unix.RT_SCOPE_HOST, unix.RTN_LOCAL}
+	body = binary.NativeEndian.AppendUint32(body, 0) // rtm_flags
+	body = appendAttr(body, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, loopbackIndex))
+	return netlink(unix.RTM_NEWROUTE, body)
+}
+
+// appendAttr appends an attribute of four bytes, which needs no padding.
+func appendAttr(body []byte, kind uint16, value []byte) []byte {
+	body = binary.NativeEndian.AppendUint16(body, uint16(unix.SizeofRtAttr+len(value)))
+	body = binary.NativeEndian.AppendUint16(body, kind)
+	return append(body, value...)
+}
+
+// netlink makes one request in the words of rtnetlink(7) and waits for its answer.
+func netlink(kind uint16, body []byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	const loopbackIndex = 1 // always, in a new network namespace
 	ne := binary.NativeEndian
-	msg := make([]byte, unix.SizeofNlMsghdr, 64)
-	msg = append(msg, family, 0, 0, 0, unix.RT_TABLE_LOCAL, unix.RTPROT_BOOT, unix.RT_SCOPE_HOST, unix.RTN_LOCAL)
-	msg = ne.AppendUint32(msg, 0) // rtm_flags
-	msg = ne.AppendUint16(msg, unix.SizeofRtAttr+4)
-	msg = ne.AppendUint16(msg, unix.RTA_OIF)
-	msg = ne.AppendUint32(msg, loopbackIndex)
-	ne.PutUint32(msg[0:], uint32(len(msg)))
-	ne.PutUint16(msg[4:], unix.RTM_NEWROUTE)
-	ne.PutUint16(msg[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
-	if err := unix.Sendto(fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	msg := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(body)))
+	msg = ne.AppendUint16(msg, kind)
+	msg = ne.AppendUint16(msg, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
+	msg = append(msg, make([]byte, 8)...) // sequence number and port
+	if err := unix.Sendto(fd, append(msg, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
 	reply := make([]byte, 4096)
@@ -116,7 +144,7 @@ func routeAllLocally(family uint8) error {
 		return err
 	}
 	if n < unix.SizeofNlMsghdr+4 || ne.Uint16(reply[4:]) != unix.NLMSG_ERROR {
-		return fmt.Errorf("unexpected answer of rtnetlink")
+		return errors.New("unexpected answer of rtnetlink")
 	}
 	if code := int32(ne.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 {
 		return unix.Errno(-code)

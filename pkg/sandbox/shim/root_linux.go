@@ -21,6 +21,7 @@ type root struct {
 	sources map[string]int // by host path
 	blank   int            // a tmpfs with an empty directory "dir", an unreadable file "file", and the files that are given
 	files   int            // how many are given
+	homeDev uint64         // the device of the copy-on-write home, 0 before it is there
 	readers []int          // tmpfs mounts to make read-only at the end, when all mount points in them exist
 	notices []string
 }
@@ -195,9 +196,13 @@ func (r *root) mount(op Mount, pl *Plan) error {
 	return errors.New("unknown kind of mount")
 }
 
-// lookup opens a path of the new root. Links in it lead to where they lead inside.
+// lookup opens a path of the new root. The plan's paths have no links on the host, so a link on the way was
+// made inside, in the home that lasts or in a place where mounts are not finished: it is not followed.
 func (r *root) lookup(p string, flags uint64) (int, error) {
-	return unix.Openat2(r.fd, strings.TrimPrefix(p, "/"), &unix.OpenHow{Flags: flags | unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	return unix.Openat2(r.fd, strings.TrimPrefix(p, "/"), &unix.OpenHow{
+		Flags:   flags | unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
 }
 
 // makeDir opens a directory of the new root, making it and its parents where they are missing.
@@ -206,18 +211,10 @@ func (r *root) makeDir(p string) (int, error) {
 		return unix.Openat(r.fd, ".", unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	fd, err := r.lookup(p, unix.O_DIRECTORY)
-	if !errors.Is(err, unix.ENOENT) {
+	if err == nil || !inTheWay(err) {
 		return fd, err
 	}
-	parent, err := r.makeDir(path.Dir(p))
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(parent)
-	if err := unix.Mkdirat(parent, path.Base(p), 0o755); err != nil {
-		return -1, err
-	}
-	return r.lookup(p, unix.O_DIRECTORY)
+	return r.make(p, func(parent int, name string) error { return unix.Mkdirat(parent, name, 0o755) }, unix.O_DIRECTORY)
 }
 
 // mountPoint opens what a mount goes on, making a directory or an empty file where there is none.
@@ -226,18 +223,64 @@ func (r *root) mountPoint(p string, dir bool) (int, error) {
 		return r.makeDir(p)
 	}
 	fd, err := r.lookup(p, 0)
-	if !errors.Is(err, unix.ENOENT) {
-		return fd, err
+	var st unix.Stat_t
+	if err == nil {
+		if err = unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fd, err
+		}
+		unix.Close(fd)
+		err = unix.EISDIR
 	}
+	if !inTheWay(err) {
+		return -1, err
+	}
+	return r.make(p, func(parent int, name string) error { return unix.Mknodat(parent, name, unix.S_IFREG|0o644, 0) }, 0)
+}
+
+// inTheWay tells errors that say that something is missing or of the wrong kind.
+func inTheWay(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR)
+}
+
+// make makes a mount point. What an earlier turn put in its place in the home goes: it is in the
+// layer of changes only, and would send the mount elsewhere.
+func (r *root) make(p string, create func(parent int, name string) error, flags uint64) (int, error) {
 	parent, err := r.makeDir(path.Dir(p))
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(parent)
-	if err := unix.Mknodat(parent, path.Base(p), unix.S_IFREG|0o644, 0); err != nil {
+	err = create(parent, path.Base(p))
+	if errors.Is(err, unix.EEXIST) && r.inHome(parent) {
+		if err := removeTree(parent, path.Base(p)); err != nil {
+			return -1, fmt.Errorf("remove what is in the place of %s: %w", p, err)
+		}
+		err = create(parent, path.Base(p))
+	}
+	if err != nil {
 		return -1, err
 	}
-	return r.lookup(p, 0)
+	return r.lookup(p, flags)
+}
+
+// inHome tells whether a directory belongs to the copy-on-write home itself, not to something mounted in it.
+func (r *root) inHome(dir int) bool {
+	var st unix.Stat_t
+	return r.homeDev != 0 && unix.Fstat(dir, &st) == nil && st.Dev == r.homeDev
+}
+
+// removeTree removes a file, or a directory with all that is in it, without following links.
+func removeTree(parent int, name string) error {
+	err := unix.Unlinkat(parent, name, 0)
+	if !errors.Is(err, unix.EISDIR) {
+		return err
+	}
+	dir, err := os.OpenRoot(fdPath(parent))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.RemoveAll(name)
 }
 
 // attach puts a detached mount on a path of the new root.

@@ -81,6 +81,26 @@ func filterProgram() []bpf.Instruction {
 		allow,
 	)...)
 	prog = append(prog, call(unix.SYS_SOCKET, socketRules()...)...)
+	// A program that is set-uid on the host's disk would lend the user's rights, or root's, to everybody there.
+	for _, c := range modeCalls {
+		body := []bpf.Instruction{
+			loadArg(c.mode),
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.S_ISUID | unix.S_ISGID, SkipFalse: 1},
+			verdict(unix.EPERM),
+			allow,
+		}
+		if c.flags > 0 {
+			// A file that is only opened has no mode, and anything may stand in the argument.
+			body = append([]bpf.Instruction{
+				loadArg(c.flags),
+				bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY, SkipTrue: 1},
+				allow,
+			}, body...)
+		}
+		prog = append(prog, call(c.nr, body...)...)
+	}
+	// openat2 has the mode in memory, where a filter cannot look: programs fall back to openat.
+	prog = append(prog, call(unix.SYS_OPENAT2, verdict(unix.ENOSYS))...)
 	return append(prog, allow)
 }
 
@@ -113,6 +133,18 @@ func call(nr uint32, body ...bpf.Instruction) []bpf.Instruction {
 
 // loadArg loads the low half of an argument: of flags, families and request numbers the kernel looks at no more.
 func loadArg(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: dataArgs + 8*n, Size: 4} }
+
+// modeCall is a system call that sets a file's mode, and which arguments are the mode and, if any, the flags of open.
+type modeCall struct{ nr, mode, flags uint32 }
+
+// modeCalls are those of every architecture; the older ones stand with theirs.
+var modeCalls = append([]modeCall{
+	{unix.SYS_FCHMOD, 1, 0},
+	{unix.SYS_FCHMODAT, 2, 0},
+	{unix.SYS_FCHMODAT2, 2, 0},
+	{unix.SYS_OPENAT, 3, 2},
+	{unix.SYS_MKNODAT, 2, 0},
+}, modeCallsHere...)
 
 // installFilter puts the filter on all threads of this process and all that come of them.
 func installFilter() error {

@@ -18,3 +18,6 @@ var foreignCalls = []bpf.Instruction{
 
 // deniedHere are calls to deny that only this architecture has.
 var deniedHere = []uint32{unix.SYS_IOPL, unix.SYS_IOPERM, unix.SYS_CREATE_MODULE, unix.SYS_USELIB, unix.SYS__SYSCTL, unix.SYS_MODIFY_LDT}
+
+// modeCallsHere set a mode and are only on this architecture.
+var modeCallsHere = []modeCall{{unix.SYS_CHMOD, 1, 0}, {unix.SYS_CREAT, 1, 0}, {unix.SYS_OPEN, 2, 1}, {unix.SYS_MKNOD, 1, 0}}

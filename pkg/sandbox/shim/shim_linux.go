@@ -127,7 +127,7 @@ func reap(pid int) Message {
 			return Message{Ended: true, Code: 255}
 		case got == pid && ws.Signaled():
 			return Message{Ended: true, Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
-		case got == pid:
+		case got == pid && ws.Exited(): // and not just stopped under ptrace
 			return Message{Ended: true, Code: ws.ExitStatus()}
 		}
 	}
