@@ -25,6 +25,11 @@ const settingsInside = sandbox.PrivateDir + "/settings.json"
 func (t *turn) execute(ctx context.Context, s *session.Session) error {
 	a := t.app
 	begun := a.now()
+	file, err := openOutput(t.config.OutputFile)
+	if err != nil {
+		return err
+	}
+	defer file.close()
 	binary, caps, mode, err := t.prepare(ctx)
 	if err != nil {
 		return err
@@ -58,7 +63,7 @@ func (t *turn) execute(ctx context.Context, s *session.Session) error {
 	if err != nil {
 		return err
 	}
-	return t.answer(out.Result)
+	return t.answer(out.Result, file)
 }
 
 // prepare gets the build and finds out what it can do.
@@ -267,7 +272,7 @@ func (t *turn) readHome(rel string) ([]byte, error) {
 }
 
 // answer prints the last message and writes it to the file of -O.
-func (t *turn) answer(text string) error {
+func (t *turn) answer(text string, file *outputFile) error {
 	a := t.app
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
@@ -278,8 +283,8 @@ func (t *turn) answer(text string) error {
 			err = fmt.Errorf("write the answer: %w", werr)
 		}
 	}
-	if file := t.config.OutputFile; file != "" {
-		if werr := os.WriteFile(file, []byte(a.redactor.String(text)), 0o666); werr != nil {
+	if file != nil {
+		if werr := file.write(a.redactor.String(text)); werr != nil {
 			err = errors.Join(err, fault.New(fault.Internal, "--output-file: %w", werr))
 		}
 	}

@@ -94,6 +94,20 @@ func (s *IOStreams) AskSecret(ctx context.Context, question string) (string, err
 	return answer, err
 }
 
+// keepTerminal notes how the terminal is set and returns what sets it so again: a program that
+// is killed cannot leave it raw.
+func (s *IOStreams) keepTerminal() (restore func()) {
+	f, ok := s.RawIn.(*os.File)
+	if !ok || !s.InTerminal {
+		return func() {}
+	}
+	before, err := term.GetState(int(f.Fd()))
+	if err != nil {
+		return func() {}
+	}
+	return func() { _ = term.Restore(int(f.Fd()), before) } // there is no better place to say that it failed than this terminal
+}
+
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // readNoEcho reads a line without echo and leaves the terminal as it found it, also

@@ -85,6 +85,7 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 
 // inSandbox runs a command with our streams and signals, and ends as it ended.
 func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, command *sandbox.Command) error {
+	defer a.io.keepTerminal()()
 	process, err := sandbox.Start(ctx, policy, command)
 	if err != nil {
 		return err
