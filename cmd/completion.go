@@ -18,7 +18,7 @@ func newCompletionCmd(a *app) *cobra.Command {
 			"  sesame completion fish > ~/.config/fish/completions/sesame.fish",
 		ValidArgs: shells,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := exactly(1, "the name of a shell: "+strings.Join(shells, ", "))(cmd, args); err != nil {
+			if err := exactlyOne("the name of a shell: "+strings.Join(shells, ", "))(cmd, args); err != nil {
 				return err
 			}
 			if !slices.Contains(shells, args[0]) {

@@ -63,7 +63,7 @@ func newProbeCmd(a *app) *cobra.Command {
 		Use:    "probe URL",
 		Short:  "Ask the service for a sign of life",
 		Hidden: true,
-		Args:   exactly(1, "a URL"),
+		Args:   exactlyOne("a URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return amp.ReachInside(cmd.Context(), args[0], a.io.Out)
 		},

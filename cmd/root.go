@@ -157,12 +157,12 @@ func atMost(n int) cobra.PositionalArgs {
 	}
 }
 
-func exactly(n int, what string) cobra.PositionalArgs {
+func exactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < n {
+		if len(args) < 1 {
 			return fault.New(fault.Usage, "%s: needs %s", cmd.CommandPath(), what).
 				Hint("see `%s --help`", cmd.CommandPath())
 		}
-		return atMost(n)(cmd, args)
+		return atMost(1)(cmd, args)
 	}
 }

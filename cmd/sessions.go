@@ -52,7 +52,7 @@ func newSessionsCmd(a *app, runF func(context.Context, *sessionsOptions) error) 
 		RunE: runE(sessionsList),
 	}
 	list := &cobra.Command{Use: "list", Short: "List the sessions, the last used first", Args: noArgs, RunE: runE(sessionsList)}
-	show := &cobra.Command{Use: "show ID", Short: "Show a session", Args: exactly(1, "the id of a session"), RunE: runE(sessionsShow)}
+	show := &cobra.Command{Use: "show ID", Short: "Show a session", Args: exactlyOne("the id of a session"), RunE: runE(sessionsShow)}
 	for _, c := range []*cobra.Command{cmd, list, show} {
 		c.Flags().BoolVar(&opts.json, "json", false, "print JSON")
 	}
@@ -75,7 +75,7 @@ func newSessionsCmd(a *app, runF func(context.Context, *sessionsOptions) error) 
 		&cobra.Command{
 			Use: "rm ID...", Short: "Remove sessions", RunE: runE(sessionsRemove),
 			Args: func(cmd *cobra.Command, args []string) error {
-				return exactly(1, "the id of a session")(cmd, args[:min(1, len(args))])
+				return exactlyOne("the id of a session")(cmd, args[:min(1, len(args))])
 			},
 		},
 		prune,

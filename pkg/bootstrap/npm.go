@@ -104,12 +104,12 @@ func (s *npm) Open(ctx context.Context, req Request) (*Artifact, error) {
 	if err != nil {
 		return nil, at(address, err)
 	}
-	resp, err := setup.get.get(ctx, tarball, setup.header(tarball, ""))
+	resp, err := setup.get.get(ctx, tarball, setup.header(tarball, "")) //nolint:bodyclose // the artifact's reader closes it
 	if err != nil && ctx.Err() == nil && !sameHost(tarball, setup.registry) {
 		// A mirror that copies the original's addresses has the file in the usual place.
 		short := strings.TrimPrefix(name, npmScope+"/")
 		usual := setup.registry + name + "/-/" + short + "-" + req.Version + ".tgz"
-		if own, ownErr := setup.get.get(ctx, usual, setup.header(usual, "")); ownErr == nil {
+		if own, ownErr := setup.get.get(ctx, usual, setup.header(usual, "")); ownErr == nil { //nolint:bodyclose // likewise
 			resp, err, tarball = own, nil, usual
 		}
 	}

@@ -17,59 +17,73 @@ func TestRespond(t *testing.T) {
 		want answer
 	}{
 		{
-			"echo", ask{mode: "rush", count: 3, text: "two\nlines"},
+			"echo",
+			ask{mode: "rush", count: 3, text: "two\nlines"},
 			answer{text: []string{"ECHO[rush]: two\nlines (3 messages)"}},
 		},
 		{
-			"run", ask{text: "RUN:echo hi", tools: bash},
+			"run",
+			ask{text: "RUN:echo hi", tools: bash},
 			answer{call: &call{"Bash", json.RawMessage(`{"cmd":"echo hi"}`)}},
 		},
 		{
-			"run since July", ask{text: "RUN:echo hi", tools: shell},
+			"run since July",
+			ask{text: "RUN:echo hi", tools: shell},
 			answer{call: &call{"shell_command", json.RawMessage(`{"command":"echo hi"}`)}},
 		},
 		{
-			"run without a shell", ask{text: "RUN:echo hi", tools: []string{"Read"}},
+			"run without a shell",
+			ask{text: "RUN:echo hi", tools: []string{"Read"}},
 			answer{text: []string{"CANNOT: RUN:echo hi"}},
 		},
 		{
-			"among prose", ask{text: "Do it:\n  RUN:true\r\nand say so", tools: bash},
+			"among prose",
+			ask{text: "Do it:\n  RUN:true\r\nand say so", tools: bash},
 			answer{call: &call{"Bash", json.RawMessage(`{"cmd":"true"}`)}},
 		},
 		{
-			"second step", ask{text: "RUN:a\nRUN:b", tools: bash, results: []string{"A"}},
+			"second step",
+			ask{text: "RUN:a\nRUN:b", tools: bash, results: []string{"A"}},
 			answer{call: &call{"Bash", json.RawMessage(`{"cmd":"b"}`)}},
 		},
 		{
-			"end", ask{text: "RUN:a\nRUN:b", results: []string{"A", `{"output":"B\n","exitCode":2}`}},
+			"end",
+			ask{text: "RUN:a\nRUN:b", results: []string{"A", `{"output":"B\n","exitCode":2}`}},
 			answer{text: []string{"TOOL SAID: A", "\nTOOL SAID: B (exit code 2)"}},
 		},
 		{
-			"fails after a tool", ask{text: "RUN:a\nHTTP:503", results: []string{"A"}},
+			"fails after a tool",
+			ask{text: "RUN:a\nHTTP:503", results: []string{"A"}},
 			answer{status: 503},
 		},
 		{
-			"status that is none", ask{text: "HTTP:200"},
+			"status that is none",
+			ask{text: "HTTP:200"},
 			answer{status: 500},
 		},
 		{
-			"tool", ask{text: `TOOL:Read {"path":"/x y"}`},
+			"tool",
+			ask{text: `TOOL:Read {"path":"/x y"}`},
 			answer{call: &call{"Read", json.RawMessage(`{"path":"/x y"}`)}},
 		},
 		{
-			"tool without input", ask{text: `TOOL:finder`},
+			"tool without input",
+			ask{text: `TOOL:finder`},
 			answer{call: &call{"finder", json.RawMessage(`{}`)}},
 		},
 		{
-			"tool with bad input", ask{text: `TOOL:Read {"path"`},
+			"tool with bad input",
+			ask{text: `TOOL:Read {"path"`},
 			answer{text: []string{`CANNOT: TOOL:Read {"path"`}},
 		},
 		{
-			"think and run", ask{text: "THINK:hm\nRUN:true", tools: bash},
+			"think and run",
+			ask{text: "THINK:hm\nRUN:true", tools: bash},
 			answer{thinking: "hm", text: []string{"THOUGHT: hm"}, call: &call{"Bash", json.RawMessage(`{"cmd":"true"}`)}},
 		},
 		{
-			"slow", ask{text: "SLOW:2"},
+			"slow",
+			ask{text: "SLOW:2"},
 			answer{text: []string{"slow 1 of 2", "\nslow 2 of 2"}, gap: time.Second},
 		},
 	} {

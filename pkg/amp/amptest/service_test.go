@@ -207,7 +207,7 @@ func TestEndsWithContext(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("close again: %v", err)
 	}
-	if resp, err := http.Get(s.URL()); err == nil { //nolint:noctx // it must fail at once
+	if resp, err := http.Get(s.URL()); err == nil {
 		_ = resp.Body.Close()
 		t.Error("still answers")
 	}

@@ -163,7 +163,7 @@ func (g *Gateway) passTLS(conn net.Conn, t target) error {
 	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
-	hello, name, err := readHello(conn)
+	hello, name, err := readHello(g.ctx, nil, conn)
 	if err != nil {
 		return err
 	}
@@ -196,8 +196,8 @@ func (g *Gateway) passAny(conn net.Conn, t target) error {
 	}
 	back := make(chan error, 1)
 	go func() { back <- copyHalf(conn, up) }()
-	first := make([]byte, 1)
-	n, err := conn.Read(first)
+	head := make([]byte, 2)
+	n, err := io.ReadAtLeast(conn, head, 1)
 	if n == 0 {
 		// The client ended its side without a word; the answer may still be on its way.
 		if errors.Is(err, io.EOF) {
@@ -206,14 +206,18 @@ func (g *Gateway) passAny(conn net.Conn, t target) error {
 		}
 		return err
 	}
-	head := first
-	// Some servers take other records before the handshake.
-	if first[0] >= recordFirst && first[0] <= recordLast {
+	if n == 1 && head[0] >= recordFirst && head[0] <= recordLast {
+		if _, err := io.ReadFull(conn, head[1:]); err == nil {
+			n = 2
+		}
+	}
+	head = head[:n]
+	if n == 2 && looksLikeTLS(head) {
 		if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 			return err
 		}
 		var name string
-		head, name, err = readHelloAfter(first, conn)
+		head, name, err = readHello(g.ctx, head, conn)
 		if err == nil {
 			err = checkName(name, t)
 		}

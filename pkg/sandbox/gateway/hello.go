@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -14,14 +15,16 @@ const recordFirst, recordHandshake, recordLast = 20, 22, 23
 // maxHello bounds what a client may send before its server name is known.
 const maxHello = 64 << 10
 
-// readHello reads a TLS ClientHello and returns its bytes and the server name in it.
-func readHello(conn net.Conn) (raw []byte, name string, err error) {
-	return readHelloAfter(nil, conn)
+// looksLikeTLS tells whether a connection that begins with these two bytes may be TLS.
+func looksLikeTLS(head []byte) bool {
+	const majorVersion = 3
+	return head[0] >= recordFirst && head[0] <= recordLast && head[1] == majorVersion
 }
 
-// readHelloAfter is readHello where the first bytes were already read. crypto/tls does the
-// parsing: the handshake is begun on what arrives and ended as soon as the hello is known.
-func readHelloAfter(first []byte, conn net.Conn) (raw []byte, name string, err error) {
+// readHello reads a TLS ClientHello, of which the first bytes may have been read before, and returns its bytes and
+// the server name in it. crypto/tls does the parsing: the handshake is begun on what arrives and ended as soon as
+// the hello is known.
+func readHello(ctx context.Context, first []byte, conn net.Conn) (raw []byte, name string, err error) {
 	tap := &helloTap{src: io.MultiReader(bytes.NewReader(first), conn)}
 	seen := errors.New("seen")
 	server := tls.Server(tap, &tls.Config{
@@ -30,7 +33,7 @@ func readHelloAfter(first []byte, conn net.Conn) (raw []byte, name string, err e
 			return nil, seen
 		},
 	})
-	err = server.Handshake()
+	err = server.HandshakeContext(ctx)
 	if errors.Is(err, seen) {
 		return tap.raw.Bytes(), name, nil
 	}
@@ -42,7 +45,7 @@ func readHelloAfter(first []byte, conn net.Conn) (raw []byte, name string, err e
 
 // helloTap is a connection that keeps what is read and swallows what is written.
 type helloTap struct {
-	net.Conn // nil: nothing but Read and Write is used before the hello is known
+	net.Conn // nil: nothing but Read, Write and Close is used before the hello is known
 	src      io.Reader
 	raw      bytes.Buffer
 }
@@ -57,3 +60,6 @@ func (t *helloTap) Read(p []byte) (int, error) {
 }
 
 func (t *helloTap) Write(p []byte) (int, error) { return len(p), nil }
+
+// Close leaves the connection to its owner.
+func (t *helloTap) Close() error { return nil }

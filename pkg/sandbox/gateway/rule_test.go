@@ -69,7 +69,7 @@ func TestRulesFind(t *testing.T) {
 			t.Errorf("%s:%d: %v", c.host, c.port, ok)
 		}
 	}
-	if (Rules)(nil).Resolves("ampcode.com") {
+	if Rules(nil).Resolves("ampcode.com") {
 		t.Error("no rules allow something")
 	}
 	if got := rules.Ports(); len(got) != 4 {

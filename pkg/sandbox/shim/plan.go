@@ -17,8 +17,10 @@ type Plan struct {
 	Terminal bool
 }
 
+// Kind is what a Mount does.
 type Kind string
 
+// The kinds.
 const (
 	ReadOnly  Kind = "ro"      // Source at Path, read-only
 	ReadWrite Kind = "rw"      // Source at Path
@@ -41,8 +43,10 @@ type Mount struct {
 	Blank  Blank       `json:",omitempty"` // what a hidden path is covered with
 }
 
+// Blank is what a hidden path is covered with.
 type Blank string
 
+// The blanks.
 const (
 	BlankDir    Blank = "dir"    // an empty directory
 	BlankFile   Blank = "file"   // an unreadable file
