@@ -28,10 +28,12 @@ type call struct {
 	args     []string
 	cmd      *exec.Cmd
 	begun    time.Time
+	ended    chan struct{}
+	waitErr  error // when it has ended
 	took     time.Duration
 	outBuf   lockedBuffer
 	errBuf   lockedBuffer
-	out, err string // when it has ended
+	out, err string // likewise
 	code     int    // likewise; -1 for one that a signal killed
 }
 
@@ -57,7 +59,7 @@ func (p *project) startWith(stdin io.Reader, args ...string) *call {
 	if p.amp != "" && (args[0] == "run" || args[0] == "continue") {
 		args = slices.Insert(slices.Clone(args), 1, "--amp-path", p.amp)
 	}
-	c := &call{p: p, args: args, begun: time.Now()}
+	c := &call{p: p, args: args, begun: time.Now(), ended: make(chan struct{})}
 	// TestMain becomes sesame when it is called by that name.
 	c.cmd = &exec.Cmd{Path: self, Args: append([]string{"sesame"}, args...), Dir: p.dir}
 	for name, value := range p.env {
@@ -69,11 +71,13 @@ func (p *project) startWith(stdin io.Reader, args ...string) *call {
 	if err := c.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
+	go func() {
+		c.waitErr = c.cmd.Wait()
+		close(c.ended)
+	}()
 	p.t.Cleanup(func() {
-		if c.cmd.ProcessState == nil { // the test failed before it waited
-			_ = c.cmd.Process.Kill()
-			_ = c.cmd.Wait()
-		}
+		_ = c.cmd.Process.Kill() // of a test that failed before it waited
+		<-c.ended
 	})
 	return c
 }
@@ -82,13 +86,19 @@ func (p *project) startWith(stdin io.Reader, args ...string) *call {
 func (c *call) wait() *call {
 	t := c.p.t
 	t.Helper()
-	watch := time.AfterFunc(patience-time.Since(c.begun), func() { _ = c.cmd.Process.Kill() })
-	err := c.cmd.Wait()
+	late := false
+	select {
+	case <-c.ended:
+	case <-time.After(patience - time.Since(c.begun)):
+		late = true
+		_ = c.cmd.Process.Kill()
+		<-c.ended
+	}
 	c.took = time.Since(c.begun)
 	c.out, c.err, c.code = c.outBuf.String(), c.errBuf.String(), c.cmd.ProcessState.ExitCode()
 	var exit *exec.ExitError
-	if !watch.Stop() || err != nil && !errors.As(err, &exit) {
-		t.Fatalf("sesame %q: %v after %s\nstdout: %s\nstderr: %s", c.args, err, c.took, c.out, c.err)
+	if late || c.waitErr != nil && !errors.As(c.waitErr, &exit) {
+		t.Fatalf("sesame %q: %v after %s\nstdout: %s\nstderr: %s", c.args, c.waitErr, c.took, c.out, c.err)
 	}
 	return c
 }
@@ -160,6 +170,8 @@ func (c *call) streaming() {
 	c.p.t.Helper()
 	select {
 	case <-c.p.deltas:
+	case <-c.ended:
+		c.p.t.Fatalf("it ended before anything was said\nstderr: %s", c.errBuf.String())
 	case <-time.After(patience):
 		c.p.t.Fatalf("nothing was said\nstderr: %s", c.errBuf.String())
 	}

@@ -10,17 +10,11 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
-	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // Main runs the command line of args (args[0] is the program) against the process's
 // own streams and environment, and returns the exit code.
 func Main(args []string) int {
-	// The sandbox's shim is this same program started again, and each of its
-	// milliseconds is one of every command run in the sandbox: so it comes before
-	// everything else.
-	sandbox.Shim()
-
 	ctx, watch := watchSignals(context.Background())
 	defer watch.stop()
 

@@ -20,13 +20,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sesame-cli/sesame/pkg/config"
-	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 const goodKey = "sgamp_user_01ABCDEFGHJKMNPQRSTVWXYZ23_" + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestMain(m *testing.M) {
-	sandbox.Shim()
 	testscript.Main(m, map[string]func(){
 		"sesame": func() { os.Exit(Main(os.Args)) },
 	})

@@ -15,11 +15,6 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
-func TestMain(m *testing.M) {
-	Shim()
-	os.Exit(m.Run())
-}
-
 // host is a made-up user's machine: a home with secrets and a workspace in it.
 type host struct {
 	t      *testing.T

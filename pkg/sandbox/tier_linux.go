@@ -54,22 +54,18 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	pl, err := makePlan(p, c)
-	if err != nil {
-		return nil, err
-	}
 	b := &box{policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1), done: make(chan struct{})}
-	if pl.Home != nil && pl.Home.State != "" {
-		if err := b.takeHome(pl.Home); err != nil {
-			b.close()
-			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
-		}
-	}
-	if err := b.spawn(ctx, pl, c); err != nil {
+	// The shim starts while the plan is made.
+	plan, err := b.spawn(ctx, c)
+	if err != nil {
 		b.close()
 		return nil, unavailable(err)
 	}
-	if err := <-b.started; err != nil {
+	err = b.instruct(plan, c)
+	if err == nil {
+		err = <-b.started
+	}
+	if err != nil {
 		_ = b.cmd.Wait() // it failed; why is known already
 		b.close()
 		if ctx.Err() != nil {
@@ -78,6 +74,25 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 		return nil, err
 	}
 	return &Process{tier: Namespaces, wait: b.wait, signal: b.signal, denials: b.denials}, nil
+}
+
+// instruct makes the plan and sends it to the shim, which gives up without one.
+func (b *box) instruct(to *os.File, c *Command) error {
+	defer to.Close()
+	pl, err := makePlan(b.policy, c)
+	if err != nil {
+		return err
+	}
+	if pl.Home != nil && pl.Home.State != "" {
+		if err := b.takeHome(pl.Home); err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
+		}
+	}
+	// A shim that died cannot be told; it is known by the end of its socket.
+	if err := json.NewEncoder(to).Encode(pl); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return fmt.Errorf("send the plan: %w", err)
+	}
+	return nil
 }
 
 // unavailable says why no namespaces can be had and what would help.
@@ -123,20 +138,17 @@ func (b *box) notice(s string) {
 	}
 }
 
-// spawn starts the shim in new namespaces and begins to listen to it.
-func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
-	data, err := json.Marshal(pl)
+// spawn starts the shim in new namespaces and begins to listen to it. The plan is written to what it returns.
+func (b *box) spawn(ctx context.Context, c *Command) (*os.File, error) {
+	plan, to, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	planFile, err := memoryFile("sesame-plan", data)
-	if err != nil {
-		return err
-	}
-	defer planFile.Close()
+	defer plan.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("socketpair: %w", err)
+		to.Close()
+		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	b.socket = os.NewFile(uintptr(pair[0]), "shim")
 	theirs := os.NewFile(uintptr(pair[1]), "parent")
@@ -149,7 +161,7 @@ func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = throughPipe(c.Stdin), throughPipeOut(c.Stdout), throughPipeOut(c.Stderr)
 	cmd.WaitDelay = copyDelay
-	cmd.ExtraFiles = []*os.File{theirs, planFile}
+	cmd.ExtraFiles = []*os.File{theirs, plan}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
 		// One id of each kind, the user's own: files look inside as they do outside.
@@ -172,7 +184,11 @@ func (b *box) spawn(ctx context.Context, pl *shim.Plan, c *Command) error {
 			<-b.done
 		}
 	}()
-	return <-spawned
+	if err := <-spawned; err != nil {
+		to.Close()
+		return nil, err
+	}
+	return to, nil
 }
 
 // setupCapabilities are what building the sandbox takes, in the new user namespace only.
@@ -203,18 +219,6 @@ func throughPipeOut(w io.Writer) io.Writer {
 func reopenable(f *os.File) bool {
 	info, err := f.Stat()
 	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) == 0
-}
-
-func memoryFile(name string, data []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.WriteAt(data, 0); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // listen follows what the shim says until it ends.
@@ -358,7 +362,3 @@ func (b *box) denials() []Denial {
 	}
 	return out
 }
-
-// Shim does not return if this process was started as a sandbox's shim. A program that uses
-// this package calls it first of all.
-func Shim() { shim.Start() }

@@ -13,6 +13,3 @@ func startTier(context.Context, *Policy, *Command) (*Process, error) {
 	return nil, fault.New(fault.SandboxUnavailable, "no sandbox tier for %s yet", runtime.GOOS).
 		Hint("use Linux (on Windows: WSL2), or --sandbox off inside a machine you can afford to lose")
 }
-
-// Shim is for Linux only: no other tier starts sesame again.
-func Shim() {}

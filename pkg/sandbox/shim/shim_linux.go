@@ -22,12 +22,13 @@ const Name = "sesame-sandbox"
 // Descriptors that the parent hands to the shim.
 const (
 	shimSocket = 3 // messages both ways, and the listeners
-	shimPlan   = 4 // the plan as JSON
+	shimPlan   = 4 // the plan as JSON, to be read to its end
 )
 
-// Start does not return if this process was started as the shim. A program that uses
-// this package calls it first of all, for its start is part of every sandbox's.
-func Start() {
+// init makes the shim of a process that was started as one, and then does not return. It is not a function to be called from
+// main, because all that a large program initialises before main would be part of the start of every
+// sandbox; the packages that this one needs are few, and Go initialises a package as soon as it can.
+func init() {
 	if len(os.Args) == 0 || os.Args[0] != Name {
 		return
 	}
@@ -51,6 +52,9 @@ func runShim() error {
 	f.Close()
 	if err != nil {
 		return fmt.Errorf("read the plan: %w", err)
+	}
+	if len(data) == 0 {
+		syscall.Exit(1) // the parent has thought better of it
 	}
 	var pl Plan
 	if err := json.Unmarshal(data, &pl); err != nil {
