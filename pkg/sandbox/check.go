@@ -68,7 +68,10 @@ func (p *Policy) checkPath(path string, mustExist bool) error {
 	return nil
 }
 
-// within tells whether path is dir or below it.
+// within tells whether path is dir or below it. Both are clean.
 func within(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+	if dir == "/" {
+		return true
+	}
+	return strings.HasPrefix(path, dir) && (len(path) == len(dir) || path[len(dir)] == '/')
 }

@@ -407,14 +407,20 @@ func (t *tree) prune() {
 	if t.layers == nil {
 		return
 	}
-	absent := slices.Clone(t.layers.Absent)
+	absent := make(map[string]bool, len(t.layers.Absent))
+	for _, rel := range t.layers.Absent {
+		absent[rel] = true
+	}
 	hidden := func(rel string) bool {
-		return slices.ContainsFunc(absent, func(a string) bool { return a != rel && within(rel, a) })
+		for rel = filepath.Dir(rel); rel != "."; rel = filepath.Dir(rel) {
+			if absent[rel] {
+				return true
+			}
+		}
+		return false
 	}
 	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, hidden)
-	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool {
-		return slices.Contains(absent, d.Path) || hidden(d.Path)
-	})
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return absent[d.Path] || hidden(d.Path) })
 }
 
 // above finds the nearest path above path that has a mount of its own.
