@@ -154,6 +154,12 @@ func (w *world) write(t *testing.T, name, content string) string {
 // Every flag of a turn must arrive in the configuration.
 func TestTurnFlags(t *testing.T) {
 	w := newWorld(t)
+	w.app.env["AMP_API_KEY"] = goodKey
+	for _, d := range []string{"r", "out"} {
+		if err := os.Mkdir(filepath.Join(w.cwd, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var cfg *config.Config
 	var prompt, session string
 	cmd := newContinueCmd(w.app, func(ctx context.Context, o *turnOptions) error {
@@ -168,7 +174,7 @@ func TestTurnFlags(t *testing.T) {
 	cmd.SetArgs([]string{
 		"-m", "deep", "-o", "json", "-O", "last.txt", "--timeout", "90s", "--session", "3f", "--label", "a", "--label", "b,c",
 		"--show-thinking", "-q", "--amp-version", "0.0.1-g1", "--amp-path", "./amp", "--amp-arg", "-x", "--amp-arg=--y",
-		"--mcp-config", "mcp.json", "--allow-host", "a.example:22", "--allow-read", "/r", "--allow-write", "out", "--deny-read", "~/d",
+		"--mcp-config", "mcp.json", "--allow-host", "a.example:22", "--allow-read", "r", "--allow-write", "out", "--deny-read", "~/d",
 		"--pass-env", "GOFLAGS", "--sandbox", "namespaces", "--profile", "strict", "--expose-key", "do", "it", "--", "-now",
 	})
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
@@ -182,7 +188,7 @@ func TestTurnFlags(t *testing.T) {
 		"Version": "0.0.1-g1", "Path": w.cwd + "/amp", "Args": []any{"-x", "--y"}, "MCPConfig": w.cwd + "/mcp.json",
 	}
 	wantSandbox := map[string]any{
-		"Tier": "namespaces", "Profile": "strict", "AllowHosts": []any{"a.example:22"}, "AllowRead": []any{"/r"},
+		"Tier": "namespaces", "Profile": "strict", "AllowHosts": []any{"a.example:22"}, "AllowRead": []any{w.cwd + "/r"},
 		"AllowWrite": []any{w.cwd + "/out"}, "DenyRead": []any{w.home + "/d"}, "PassEnv": []any{"GOFLAGS"}, "ExposeKey": true,
 	}
 	var got map[string]any

@@ -138,7 +138,7 @@ func TestSignalWhileReadingPrompt(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.Command("sesame", "run", "-o", "json", "first", "-")
-			cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}, work
+			cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "AMP_API_KEY=" + goodKey}, work
 			stdin, err := cmd.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
