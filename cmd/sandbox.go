@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -87,6 +88,10 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, command *sandbox.Command) error {
 	defer a.io.keepTerminal()()
 	process, err := sandbox.Start(ctx, policy, command)
+	if no, ok := errors.AsType[*sandbox.NoCommandError](err); ok {
+		a.line("sesame", no.Error())
+		return exitStatus(no.Code) // as a shell would
+	}
 	if err != nil {
 		return err
 	}

@@ -130,9 +130,7 @@ func testCapabilities(t *testing.T, r *rig) {
 func testText(t *testing.T, r *rig) {
 	o := r.options("hello there")
 	o.Mode = r.mode("smart")
-	if r.caps.ModesChecked { // the loopback service does not speak of labels as later builds do
-		o.Labels = []string{"sesame"}
-	}
+	o.Labels = []string{"sesame"}
 	out, err := r.run(o)
 	if err != nil {
 		t.Fatal(err)

@@ -25,12 +25,13 @@ type Mode struct {
 	Model   string `json:"primary_model"` // "" where nobody says
 }
 
-// Modes are the modes of the guide, in its order.
+// Modes are the modes of the guide, in its order, and large, which came later.
 func Modes() []Mode {
 	return []Mode{
 		{ModeSmart, "general coding tasks (default)", "Claude Opus 4.6"},
 		{"rush", "small, well-defined tasks", "Claude Haiku 4.5"},
 		{ModeDeep, "complex problems requiring deep reasoning", "GPT-5.2 Codex"},
+		{"large", "tasks that need a large context", ""},
 		{"free", "experimentation (may have limitations)", ""},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -221,7 +222,8 @@ func (c *npmConfig) askNPM(ctx context.Context) string {
 	if cmd.Dir == "" {
 		cmd.Dir = filepath.Dir(npm)
 	}
-	cmd.Env = c.network.Environ
+	// Nothing is to be left in the user's home by a question.
+	cmd.Env = append(slices.Clone(c.network.Environ), "npm_config_logs_max=0")
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if err != nil {

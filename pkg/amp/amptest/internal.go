@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -98,6 +99,9 @@ func (s *Service) internalResult(c *internalCall) any {
 	case "getThreadLabels", "setThreadLabels":
 		// Labels may be set before a build to May uploads the thread.
 		return s.openThread(c.threadID()).setLabels(c.Params.Labels)
+	case "addThreadLabels":
+		t := s.openThread(c.threadID())
+		return t.setLabels(append(t.labelNames(), c.Params.Labels...))
 	}
 	return object{}
 }
@@ -110,6 +114,12 @@ func userInfo() object {
 }
 
 // setLabels sets the labels unless they are nil, and returns those that hold.
+func (t *thread) labelNames() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.labels)
+}
+
 func (t *thread) setLabels(names []string) []object {
 	t.mu.Lock()
 	defer t.mu.Unlock()
