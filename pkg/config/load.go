@@ -184,6 +184,7 @@ func (l *loader) strangers() error {
 
 func (l *loader) flags() error {
 	at := place{home: l.options.Dirs.Home, base: l.options.Dir}
+	var first error // the rest counts all the same: among it may be how errors are to be printed
 	for _, f := range l.options.Flags {
 		s, ok := find(l.settings, f.Key)
 		if !ok || len(f.Values) == 0 {
@@ -191,14 +192,17 @@ func (l *loader) flags() error {
 		}
 		v, err := s.parse(f.Values, at, false)
 		if err != nil {
-			return fault.New(fault.Usage, "%s: %w", f.Name, err)
+			if first == nil {
+				first = fault.New(fault.Usage, "%s: %w", f.Name, err)
+			}
+			continue
 		}
 		// A flag that can be repeated adds: `--allow-host x` must not forget the
 		// hosts of the file.
 		s.grows = s.kind == listKind
 		l.viper.Set(s.name, l.combine(s, v, Origin{Layer: LayerFlag, Name: f.Name}))
 	}
-	return nil
+	return first
 }
 
 // merge puts a file's or the environment's settings over what is there.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -228,5 +229,28 @@ func TestResolversThatLookFirst(t *testing.T) {
 	h.allow("allowed.example")
 	if out := h.sh(`getent ahostsv4 allowed.example; python3 -c 'import socket; print(socket.getaddrinfo("allowed.example", 443, socket.AF_INET, 0, 0, socket.AI_ADDRCONFIG)[0][4][0])'`); !strings.Contains(out, "198.18.0.1 ") || !strings.HasSuffix(out, "\n198.18.0.1\n") {
 		t.Errorf("answers %q", out)
+	}
+}
+
+// A socket in a directory of another user's cannot be covered, and need not be; root's sandboxes must start all the same.
+func TestSocketInSomebodyElsesDirectory(t *testing.T) {
+	h := newHost(t)
+	dir := filepath.Join(filepath.Dir(h.policy.Home), "other")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if os.Getuid() == 0 { // to anybody else it is a socket like the others
+		if err := os.Chown(dir, 31400, 31400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := h.run("python3", "-c", `import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])`, path); r.code == 0 {
+		t.Error("connected")
 	}
 }

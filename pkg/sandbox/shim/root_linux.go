@@ -173,7 +173,11 @@ func (r *root) mount(op Mount, pl *Plan) error {
 	case ReadWrite:
 		return r.bind(op.Source, op.Path, 0)
 	case Hide:
-		return r.hide(op.Path, op.Blank)
+		err := r.hide(op.Path, op.Blank)
+		if errors.Is(err, unix.EACCES) {
+			return nil // in somebody else's directory, where root inside has no more rights than anybody
+		}
+		return err
 	case Tmp:
 		_, err := r.tmpfs(op.Path, op.Mode)
 		return err
