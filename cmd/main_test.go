@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +27,15 @@ import (
 const goodKey = "sgamp_user_01ABCDEFGHJKMNPQRSTVWXYZ23_" + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestMain(m *testing.M) {
+	// Whoever runs the tests in the background may have set signals to be ignored. Programs started from here
+	// would go on ignoring them, and the tests of signals would wait for ever.
+	if filepath.Base(os.Args[0]) != "sesame" {
+		for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP, syscall.SIGTERM} {
+			if signal.Ignored(s) {
+				signal.Notify(make(chan os.Signal, 1), s)
+			}
+		}
+	}
 	testscript.Main(m, map[string]func(){
 		"sesame": func() { os.Exit(Main(os.Args)) },
 	})
