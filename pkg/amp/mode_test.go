@@ -96,7 +96,7 @@ func TestModeTable(t *testing.T) {
 	if r := got["ultra"]; !r.Available {
 		t.Errorf("ultra: %+v", r)
 	}
-	if rows := ModeTable(nil, nil); len(rows) != 4 || rows[0].AmpMode != "" {
+	if rows := ModeTable(nil, nil); len(rows) != len(Modes()) || rows[0].AmpMode != "" {
 		t.Errorf("without a build: %+v", rows)
 	}
 }

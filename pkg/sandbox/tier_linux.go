@@ -67,6 +67,9 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 	}
 	if err != nil {
 		_ = b.cmd.Wait() // it failed; why is known already
+		for range b.ended {
+			// Until nobody reads the socket any more.
+		}
 		b.close()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start the sandbox: %w", ctx.Err())
