@@ -165,13 +165,14 @@ func TestSocketFamilies(t *testing.T) {
 	}
 }
 
-func TestHostSockets(t *testing.T) {
-	h := newHost(t)
-	l, err := net.Listen("unix", "@sesame-test-abstract")
+// hostSocket is a program of the host that takes every connection to a unix socket.
+func hostSocket(t *testing.T, addr string) {
+	t.Helper()
+	l, err := net.Listen("unix", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -181,6 +182,11 @@ func TestHostSockets(t *testing.T) {
 			c.Close()
 		}
 	}()
+}
+
+func TestHostSockets(t *testing.T) {
+	h := newHost(t)
+	hostSocket(t, "@sesame-test-abstract")
 	h.refuse([]attack{
 		{"abstract socket", `python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.connect("\0sesame-test-abstract"); print("GOT")'`, true},
 	})
@@ -204,20 +210,7 @@ func TestHostSocketsInFiles(t *testing.T) {
 	var attacks []attack
 	for _, dir := range []string{filepath.Dir(h.policy.Home), h.policy.Home, h.policy.Workspace} {
 		path := filepath.Join(dir, "s.sock")
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				c.Close()
-			}
-		}()
+		hostSocket(t, path)
 		attacks = append(attacks, attack{path, `python3 -c 'import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print("GOT")' '` + path + `'`, true})
 	}
 	h.refuse(attacks)
@@ -240,11 +233,7 @@ func TestSocketInSomebodyElsesDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "s.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	hostSocket(t, path)
 	if os.Getuid() == 0 { // to anybody else it is a socket like the others
 		if err := os.Chown(dir, 31400, 31400); err != nil {
 			t.Fatal(err)
