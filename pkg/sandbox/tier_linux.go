@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +91,7 @@ func (b *box) instruct(to *os.File, c *Command) error {
 		}
 	}
 	// A shim that died cannot be told; it is known by the end of its socket.
-	if err := json.NewEncoder(to).Encode(pl); err != nil && !errors.Is(err, syscall.EPIPE) {
+	if _, err := to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("send the plan: %w", err)
 	}
 	return nil
@@ -301,11 +300,30 @@ func (b *box) until(stop, serve func() error) {
 
 func (b *box) wait() (Status, error) {
 	defer b.close()
+	if !b.copies() {
+		// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
+		if m, ok := <-b.ended; ok && m.Alone {
+			go func() { _ = b.cmd.Wait() }()
+			return Status{Code: m.Code, Signal: m.Signal}, nil
+		} else if ok {
+			b.ended <- m
+		}
+	}
 	waitErr := b.cmd.Wait()
 	if m, ok := <-b.ended; ok {
 		return Status{Code: m.Code, Signal: m.Signal}, copyError(waitErr)
 	}
 	return status(waitErr) // the shim was killed, and all with it
+}
+
+// copies tells whether a stream of the command goes through a pipe, which Wait empties.
+func (b *box) copies() bool {
+	for _, stream := range []any{b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr} {
+		if _, file := stream.(*os.File); stream != nil && !file {
+			return true
+		}
+	}
+	return false
 }
 
 // copyError is what is left of an error of exec.Cmd.Wait when the exit status is known otherwise.

@@ -94,7 +94,7 @@ func overlay(lower []int, upper, work int) (int, error) {
 	for _, fd := range lower {
 		layers = append(layers, fdPath(fd))
 	}
-	options := [][2]string{{"lowerdir", strings.Join(layers, ":")}, {"userxattr", ""}}
+	options := [][2]string{{"lowerdir", strings.Join(layers, ":")}, {"userxattr", ""}, {"index", "off"}}
 	if upper >= 0 {
 		options = append(options, [2]string{"upperdir", fdPath(upper)}, [2]string{"workdir", fdPath(work)}, [2]string{"volatile", ""})
 	}

@@ -17,10 +17,7 @@ var procReadOnly = []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", 
 var procHidden = []string{"kcore", "keys", "timer_list"}
 
 func (r *root) proc(p string) error {
-	mnt, err := newFilesystem("proc")
-	if err != nil {
-		return err
-	}
+	mnt := r.procfs
 	defer unix.Close(mnt)
 	if err := r.attach(mnt, p, true); err != nil {
 		return err

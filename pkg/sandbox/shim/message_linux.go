@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"syscall"
@@ -12,23 +11,21 @@ import (
 // Message is what parent and shim tell each other, a packet each.
 type Message struct {
 	// From the shim. Listening comes with the descriptors.
-	Listening bool   `json:",omitempty"`
-	Notice    string `json:",omitempty"` // something that the user should know
-	Failed    string `json:",omitempty"` // the sandbox could not be made
-	NoCommand string `json:",omitempty"` // it was made, but the command cannot be executed
-	Started   bool   `json:",omitempty"`
-	Ended     bool   `json:",omitempty"`
-	Code      int    `json:",omitempty"`
+	Listening bool
+	Notice    string // something that the user should know
+	Failed    string // the sandbox could not be made
+	NoCommand string // it was made, but the command cannot be executed
+	Started   bool
+	Ended     bool
+	Alone     bool // with Ended: no other process of the sandbox is left
+	Code      int
 	// From the parent, to be sent to the command; from the shim, what ended it.
-	Signal syscall.Signal `json:",omitempty"`
+	Signal syscall.Signal
 }
 
 // Send writes one packet, with descriptors if there are any.
 func Send(socket int, m Message, fds []int) error {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
+	data := m.encode()
 	var oob []byte
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
@@ -62,7 +59,8 @@ func Receive(socket int) (Message, []int, error) {
 			}
 		}
 	}
-	return m, fds, json.Unmarshal(data[:n], &m)
+	m, err = decodeMessage(data[:n])
+	return m, fds, err
 }
 
 func ignoringEINTR(f func() error) error {

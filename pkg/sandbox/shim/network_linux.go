@@ -4,17 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// openNetwork makes every address of the new network namespace local and listens on the given
-// TCP ports, whatever the address. The first two descriptors are DNS over UDP and TCP.
-func openNetwork(ports []int, ipv6 bool) ([]int, error) {
-	if len(ports)*2+3 > MaxListeners {
-		return nil, fmt.Errorf("%d different ports are too many", len(ports))
-	}
+// openNetwork makes every address of the new network namespace local and listens for DNS over UDP and
+// TCP, whatever the address.
+func openNetwork() ([]int, error) {
 	if err := loopbackUp(); err != nil {
 		return nil, fmt.Errorf("bring up the loopback interface: %w", err)
 	}
@@ -32,8 +28,20 @@ func openNetwork(ports []int, ipv6 bool) ([]int, error) {
 	if err := unix.SetsockoptInt(udp, unix.IPPROTO_IP, unix.IP_PKTINFO, 1); err != nil {
 		return nil, err
 	}
-	fds := []int{udp}
-	for _, port := range slices.Concat([]int{53}, ports) {
+	tcp, err := listen(unix.AF_INET, unix.SOCK_STREAM, 53)
+	if err != nil {
+		return nil, err
+	}
+	return []int{udp, tcp}, nil
+}
+
+// listenOn listens on TCP ports, whatever the address.
+func listenOn(ports []int, ipv6 bool) ([]int, error) {
+	if len(ports)*2+3 > MaxListeners {
+		return nil, fmt.Errorf("%d different ports are too many", len(ports))
+	}
+	var fds []int
+	for _, port := range ports {
 		fd, err := listen(unix.AF_INET, unix.SOCK_STREAM, port)
 		if err != nil {
 			return nil, err

@@ -37,10 +37,10 @@ const (
 type Mount struct {
 	Kind   Kind
 	Path   string
-	Source string      `json:",omitempty"`
-	Data   []byte      `json:",omitempty"`
-	Mode   os.FileMode `json:",omitempty"`
-	Blank  Blank       `json:",omitempty"` // what a hidden path is covered with
+	Source string
+	Data   []byte
+	Mode   os.FileMode
+	Blank  Blank // what a hidden path is covered with
 }
 
 // Blank is what a hidden path is covered with.

@@ -20,6 +20,7 @@ type root struct {
 	fd      int            // the new root, a tmpfs
 	sources map[string]int // by host path
 	blank   int            // a tmpfs with an empty directory "dir", an unreadable file "file", and the files that are given
+	procfs  int            // the pid namespace's own /proc
 	files   int            // how many are given
 	homeDev uint64         // the device of the copy-on-write home, 0 before it is there
 	readers []int          // tmpfs mounts to make read-only at the end, when all mount points in them exist
@@ -29,59 +30,82 @@ type root struct {
 // layersDir is where the home's layers are while they are put together.
 const layersDir = "/.layers"
 
-// buildRoot carries out the plan's mounts and makes the result the root directory.
-func buildRoot(pl *Plan) (notices []string, err error) {
+// newRoot makes an empty tree, which is not mounted anywhere yet.
+func newRoot() (*root, error) {
 	// Nothing may propagate to the host.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
 	r := &root{sources: map[string]int{}}
-	if err := r.openSources(pl); err != nil {
+	var err error
+	if r.fd, err = newTmpfs(0o755); err != nil {
 		return nil, err
+	}
+	if r.blank, err = newTmpfs(0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mkdirat(r.blank, "dir", 0o555); err != nil {
+		return nil, err
+	}
+	if err := unix.Mknodat(r.blank, "file", unix.S_IFREG, 0); err != nil {
+		return nil, err
+	}
+	if r.procfs, err = newFilesystem("proc"); err != nil {
+		return nil, err
+	}
+	for _, d := range deviceNames {
+		if err := r.openSource("/dev/" + d); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// build carries out the plan's mounts and makes the result the root directory.
+func (r *root) build(pl *Plan) error {
+	if err := r.openSources(pl); err != nil {
+		return err
 	}
 	stage, err := stageDir()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := r.mountRoot(stage); err != nil {
-		return nil, fmt.Errorf("new root: %w", err)
+	if err := unix.MoveMount(r.fd, "", unix.AT_FDCWD, stage, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("new root: %w", err)
 	}
 	for _, op := range pl.Mounts {
 		if err := r.mount(op, pl); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
+			return fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
 		}
 	}
 	for _, fd := range append(r.readers, r.fd) {
 		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-			return nil, fmt.Errorf("make read-only: %w", err)
+			return fmt.Errorf("make read-only: %w", err)
 		}
 	}
-	return r.notices, r.enter(pl.Dir)
+	return r.enter(pl.Dir)
 }
 
-// openSources opens what the plan takes from the host, as it is without following links: the parent has followed them.
-func (r *root) openSources(pl *Plan) error {
-	open := func(path string) error {
-		if _, ok := r.sources[path]; ok {
-			return nil
-		}
-		fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-		if err != nil {
-			return fmt.Errorf("open %s: %w", path, err)
-		}
-		r.sources[path] = fd
+// openSource opens something of the host as it is without following links: the parent has followed them.
+func (r *root) openSource(path string) error {
+	if _, ok := r.sources[path]; ok {
 		return nil
 	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	r.sources[path] = fd
+	return nil
+}
+
+// openSources opens what the plan takes from the host.
+func (r *root) openSources(pl *Plan) error {
 	for _, op := range pl.Mounts {
 		if op.Kind == ReadOnly || op.Kind == ReadWrite {
-			if err := open(op.Source); err != nil {
+			if err := r.openSource(op.Source); err != nil {
 				return err
 			}
-		}
-	}
-	for _, d := range deviceNames {
-		if err := open("/dev/" + d); err != nil {
-			return err
 		}
 	}
 	if h := pl.Home; h != nil {
@@ -90,7 +114,7 @@ func (r *root) openSources(pl *Plan) error {
 			paths = append(paths, h.State+"/upper", h.State+"/work")
 		}
 		for _, p := range paths {
-			if err := open(p); err != nil {
+			if err := r.openSource(p); err != nil {
 				return err
 			}
 		}
@@ -106,24 +130,6 @@ func stageDir() (string, error) {
 		}
 	}
 	return "", errors.New("no directory to mount the new root on")
-}
-
-func (r *root) mountRoot(stage string) error {
-	mnt, err := newTmpfs(0o755)
-	if err != nil {
-		return err
-	}
-	if err := unix.MoveMount(mnt, "", unix.AT_FDCWD, stage, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return err
-	}
-	r.fd = mnt
-	if r.blank, err = newTmpfs(0o755); err != nil {
-		return err
-	}
-	if err := unix.Mkdirat(r.blank, "dir", 0o555); err != nil {
-		return err
-	}
-	return unix.Mknodat(r.blank, "file", unix.S_IFREG, 0)
 }
 
 // newTmpfs makes a detached tmpfs and returns a descriptor of its root.

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +21,7 @@ const Name = "sesame-sandbox"
 // Descriptors that the parent hands to the shim.
 const (
 	shimSocket = 3 // messages both ways, and the listeners
-	shimPlan   = 4 // the plan as JSON, to be read to its end
+	shimPlan   = 4 // the plan, to be read to its end
 )
 
 // init makes the shim of a process that was started as one, and then does not return. It is not a function to be called from
@@ -47,6 +46,15 @@ func runShim() error {
 	if err := unix.CloseRange(shimSocket, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
+	// What every sandbox needs is made while the parent still makes the plan.
+	nameservers, err := openNetwork()
+	if err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	r, err := newRoot()
+	if err != nil {
+		return fmt.Errorf("files: %w", err)
+	}
 	f := os.NewFile(shimPlan, "plan")
 	data, err := io.ReadAll(f)
 	f.Close()
@@ -56,25 +64,25 @@ func runShim() error {
 	if len(data) == 0 {
 		syscall.Exit(1) // the parent has thought better of it
 	}
-	var pl Plan
-	if err := json.Unmarshal(data, &pl); err != nil {
+	pl, err := DecodePlan(data)
+	if err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
-	listeners, err := openNetwork(pl.Ports, pl.IPv6)
+	listeners, err := listenOn(pl.Ports, pl.IPv6)
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
+	listeners = append(nameservers, listeners...)
 	if err := Send(shimSocket, Message{Listening: true}, listeners); err != nil {
 		return fmt.Errorf("hand over listeners: %w", err)
 	}
 	for _, fd := range listeners {
 		unix.Close(fd)
 	}
-	notices, err := buildRoot(&pl)
-	if err != nil {
+	if err := r.build(pl); err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
-	for _, n := range notices {
+	for _, n := range r.notices {
 		if err := Send(shimSocket, Message{Notice: n}, nil); err != nil {
 			return err
 		}
@@ -103,7 +111,25 @@ func runShim() error {
 		return err // the parent is gone: ending PID 1 ends all
 	}
 	go obeyParent(pid)
-	return Send(shimSocket, reap(pid), nil)
+	return Send(shimSocket, end(reap(pid)), nil)
+}
+
+// end says with the command's end whether it left anything behind. If not, the parent need not wait for this process;
+// then nobody who reads the command's output must either.
+func end(m Message) Message {
+	for {
+		switch got, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); {
+		case errors.Is(err, syscall.EINTR), err == nil && got > 0: // the next one
+		case errors.Is(err, syscall.ECHILD):
+			for fd := range 3 {
+				unix.Close(fd)
+			}
+			m.Alone = true
+			return m
+		default:
+			return m
+		}
+	}
 }
 
 // obeyParent passes signals on, and ends the sandbox when the parent is gone: its death

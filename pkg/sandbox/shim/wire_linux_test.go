@@ -1,0 +1,63 @@
+package shim
+
+import (
+	"reflect"
+	"testing"
+)
+
+// filled sets every field that it can reach, so that one that the wire forgets is missing afterwards.
+func filled(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		filled(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			filled(v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			filled(v.Index(i))
+		}
+	case reflect.String:
+		v.SetString("text of\x00 " + v.Type().String())
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int:
+		v.SetInt(300)
+	case reflect.Uint8, reflect.Uint32:
+		v.SetUint(200)
+	default:
+		panic(v.Kind())
+	}
+}
+
+func TestPlanTravelsWhole(t *testing.T) {
+	var plan Plan
+	filled(reflect.ValueOf(&plan).Elem())
+	for _, want := range []*Plan{&plan, {}} {
+		if got, err := DecodePlan(want.Encode()); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v\nbecame %+v, %v", want, got, err)
+		}
+	}
+}
+
+func TestMessageTravelsWhole(t *testing.T) {
+	var want Message
+	filled(reflect.ValueOf(&want).Elem())
+	if got, err := decodeMessage(want.encode()); err != nil || got != want {
+		t.Errorf("%+v became %+v, %v", want, got, err)
+	}
+}
+
+func FuzzDecodePlan(f *testing.F) {
+	var plan Plan
+	filled(reflect.ValueOf(&plan).Elem())
+	f.Add(plan.Encode())
+	f.Add((&Plan{}).Encode()[1:])
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		_, _ = DecodePlan(data)
+		_, _ = decodeMessage(data)
+	})
+}
