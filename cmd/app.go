@@ -88,14 +88,14 @@ func (a *app) store() (config.KeyStore, error) {
 
 // findKey finds the key for the configured service and keeps it out of all output
 // from here on.
-func (a *app) findKey(cfg *config.Config) (config.Key, config.Source, error) {
+func (a *app) findKey(cfg *config.Config) (config.Key, error) {
 	store, err := a.store()
 	if err != nil {
-		return config.Key{}, "", err
+		return config.Key{}, err
 	}
-	key, source, err := config.FindKey(a.env, store, cfg.Amp.URL)
+	key, _, err := config.FindKey(a.env, store, cfg.Amp.URL)
 	if err == nil {
 		a.redactor.Add(key)
 	}
-	return key, source, err
+	return key, err
 }

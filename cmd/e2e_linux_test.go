@@ -40,6 +40,8 @@ func TestE2E(t *testing.T) {
 		{name: "out of credit", test: e2eOutOfCredit},
 		{name: "timeout", test: e2eTimeout},
 		{name: "key", test: e2eKey},
+		{name: "key never enters", test: e2eKeyNeverEnters},
+		{name: "key over TLS", test: e2eKeyOverTLS},
 		{name: "key without shape", test: e2eShapelessKey, opts: []amptest.Option{amptest.WithKey(shapelessKey)}, once: true},
 		{name: "SIGINT", test: func(p *project) { e2eSignal(p, syscall.SIGINT, 130) }},
 		{name: "SIGTERM", test: func(p *project) { e2eSignal(p, syscall.SIGTERM, 143) }},
@@ -99,7 +101,7 @@ func TestE2EAsOrdinaryUser(t *testing.T) {
 		copyFile(t, filepath.Join(version, e.Name()), filepath.Join(cache, filepath.Base(version), e.Name()))
 	}
 	copyFile(t, filepath.Join(filepath.Dir(version), "checked.json"), filepath.Join(cache, "checked.json"))
-	tests := []string{"text", "tool", "attack", "rush", "deep", "continue", "wrong_key", "service_down", "SIGINT", "SIGTERM", "signal_in_a_tool", "killed"}
+	tests := []string{"text", "tool", "attack", "key_never_enters", "key_over_TLS", "rush", "deep", "continue", "wrong_key", "service_down", "SIGINT", "SIGTERM", "signal_in_a_tool", "killed"}
 	const uid = 31338
 	err = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {

@@ -173,6 +173,10 @@ func (t *turn) describe(r *session.Record, binary bootstrap.Binary, caps *amp.Ca
 // inSession runs Amp for one turn of the session and notes how that went.
 func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice, begun time.Time) (amp.Outcome, error) {
 	a := t.app
+	key, err := a.keyInside(t.config, t.policy, t.key)
+	if err != nil {
+		return amp.Outcome{}, err
+	}
 	env, err := a.insideEnv(t.config, t.policy)
 	if err != nil {
 		return amp.Outcome{}, err
@@ -187,7 +191,7 @@ func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstr
 		Prompt: t.prompt, Mode: mode, ThreadID: s.Record().ThreadID,
 		Thinking: t.config.ShowThinking, Labels: t.config.Labels,
 		SettingsFile: settingsInside, Args: t.config.Amp.Args,
-		Dir: t.workspace, Env: env, ServiceURL: t.config.Amp.URL, Key: t.key.Reveal(),
+		Dir: t.workspace, Env: env, ServiceURL: t.config.Amp.URL, Key: key.Reveal(),
 		EventsFile: files.Events, StderrFile: files.Stderr,
 		Redact:   func(w io.Writer) amp.RedactingWriter { return a.redactor.Writer(w) },
 		Observer: &display{app: a, thinking: t.config.ShowThinking},

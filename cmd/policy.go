@@ -2,8 +2,10 @@ package cmd
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -99,25 +101,66 @@ func (a *app) insideEnv(cfg *config.Config, policy *sandbox.Policy) ([]string, e
 	}
 	host := maps.Clone(a.env)
 	delete(host, "AMP_API_KEY")
-	return sandbox.Environment(host.List(), policy.HomeInside(), cfg.Sandbox.PassEnv), nil
+	return policy.TrustSwap(sandbox.Environment(host.List(), policy.HomeInside(), cfg.Sandbox.PassEnv))
+}
+
+// keyInside is what the sandbox gets for the key: a placeholder, for which the policy then has the service get the real one.
+// It must be called before insideEnv.
+func (a *app) keyInside(cfg *config.Config, policy *sandbox.Policy, key config.Key) (config.Key, error) {
+	if key.IsZero() || cfg.Sandbox.ExposeKey || policy.Tier == sandbox.Off {
+		return key, nil
+	}
+	service, err := serviceOf(cfg.Amp.URL)
+	if err != nil {
+		return config.Key{}, err
+	}
+	placeholder, err := key.Placeholder()
+	if err != nil {
+		return config.Key{}, err
+	}
+	env := a.env.List()
+	policy.Swap = &gateway.KeySwap{
+		Host: service.host, Port: service.port, TLS: service.tls, Placeholder: placeholder.Reveal(), Key: key.Reveal,
+		Roots: func() (*x509.CertPool, error) { return sandbox.HostRoots(env) },
+	}
+	return placeholder, nil
+}
+
+// service is where the Amp service is.
+type service struct {
+	host string // canonical
+	port int
+	tls  bool
+}
+
+func serviceOf(text string) (service, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return service{}, fault.New(fault.Usage, "amp.url: %w", err)
+	}
+	s := service{host: u.Hostname(), port: map[string]int{"http": 80, "https": 443}[u.Scheme], tls: u.Scheme == "https"}
+	if addr, err := netip.ParseAddr(s.host); err == nil {
+		s.host = addr.Unmap().String()
+	} else if name, ok := gateway.CanonicalName(s.host); ok {
+		s.host = name
+	}
+	if u.Port() != "" {
+		if s.port, err = strconv.Atoi(u.Port()); err != nil {
+			return service{}, fault.New(fault.Usage, "amp.url: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // serviceHosts are the hosts that are allowed from the start: the service's.
-func serviceHosts(service string) ([]sandbox.HostRule, error) {
+func serviceHosts(url string) ([]sandbox.HostRule, error) {
 	hosts := []sandbox.HostRule{{Host: "ampcode.com"}, {Host: "*.ampcode.com"}}
-	u, err := url.Parse(service)
+	s, err := serviceOf(url)
 	if err != nil {
-		return nil, fault.New(fault.Usage, "amp.url: %w", err)
+		return nil, err
 	}
-	name := u.Hostname()
-	if name == "ampcode.com" || strings.HasSuffix(name, ".ampcode.com") {
+	if s.host == "ampcode.com" || strings.HasSuffix(s.host, ".ampcode.com") {
 		return hosts, nil
 	}
-	port := map[string]int{"http": 80, "https": 443}[u.Scheme]
-	if u.Port() != "" {
-		if port, err = strconv.Atoi(u.Port()); err != nil {
-			return nil, fault.New(fault.Usage, "amp.url: %w", err)
-		}
-	}
-	return append(hosts, sandbox.HostRule{Host: name, Port: port}), nil
+	return append(hosts, sandbox.HostRule{Host: s.host, Port: s.port}), nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
@@ -69,7 +70,7 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 	if err != nil {
 		return err
 	}
-	env, err := a.insideEnv(cfg, policy)
+	env, err := a.commandEnv(cfg, policy)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,22 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 		Stdin: a.io.RawIn, Stdout: a.io.RawOut, Stderr: a.io.RawErr,
 		Terminal: a.io.InTerminal,
 	})
+}
+
+// commandEnv is the environment that Amp would have in a turn: with what stands for the key, if there is one.
+func (a *app) commandEnv(cfg *config.Config, policy *sandbox.Policy) ([]string, error) {
+	key, err := a.findKey(cfg)
+	if err != nil && fault.CodeOf(err) != fault.KeyMissing {
+		return nil, err
+	}
+	if key, err = a.keyInside(cfg, policy, key); err != nil {
+		return nil, err
+	}
+	env, err := a.insideEnv(cfg, policy)
+	if err != nil || key.IsZero() {
+		return env, err
+	}
+	return append(env, "AMP_API_KEY="+key.Reveal(), "AMP_URL="+cfg.Amp.URL), nil
 }
 
 // inSandbox runs a command with our streams and signals, and ends as it ended.

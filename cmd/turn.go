@@ -62,7 +62,7 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 		return nil, err
 	}
 	a.report.Mode = cfg.Mode
-	key, _, keyErr := a.findKey(cfg)
+	key, keyErr := a.findKey(cfg)
 	if keyErr != nil && readsInput(o.args, o.promptFile) {
 		return nil, keyErr // without a key nothing is waited for
 	}

@@ -35,7 +35,7 @@ func makePlan(p *Policy, c *Command) (*shim.Plan, error) {
 	}
 	t.prune()
 	for _, f := range p.Files {
-		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data})
+		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
 	}
 	pl := &shim.Plan{Home: t.layers, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
 	pl.Ports = gateway.Rules(p.AllowHosts).Ports()

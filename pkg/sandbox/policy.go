@@ -50,6 +50,8 @@ type Policy struct {
 	AllowHosts []HostRule // the only way out
 	Files      []File     // made inside, below PrivateDir
 
+	// Swap, if set, gives the service the key, which is not inside; see TrustSwap.
+	Swap *gateway.KeySwap
 	// Proxy is the user's own proxy, through which the host side dials; nil for none.
 	Proxy *httpproxy.Config
 	// Denied, if set, hears of each refusal as it happens, from several goroutines.
@@ -62,6 +64,7 @@ type Policy struct {
 type File struct {
 	Path string // below PrivateDir
 	Data []byte
+	Also []string // further paths that show it, in the place of what the host has there; as far as the tier can
 }
 
 // PrivateDir is where Files live inside the sandbox.

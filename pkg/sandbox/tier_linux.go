@@ -174,7 +174,7 @@ func (b *box) spawn(ctx context.Context, c *Command) (*os.File, error) {
 		Pdeathsig:   syscall.SIGKILL,
 	}
 	b.cmd = cmd
-	b.gateway = gateway.New(ctx, gateway.Options{Rules: b.policy.AllowHosts, Dial: (&gateway.Dialer{Proxy: b.policy.Proxy}).Dial, Denied: b.denied})
+	b.gateway = gateway.New(ctx, gateway.Options{Rules: b.policy.AllowHosts, Dial: (&gateway.Dialer{Proxy: b.policy.Proxy}).Dial, Swap: b.policy.Swap, Denied: b.denied})
 	spawned := make(chan error)
 	go func() {
 		// The kernel sends the death signal when the *thread* that started the shim ends.

@@ -18,6 +18,8 @@ type Options struct {
 	// Dial connects to a host and port from the host's side. With vet it must connect only
 	// to addresses for which vet returns nil. The Dialer of this package is the usual one.
 	Dial func(ctx context.Context, host string, port int, vet func(netip.Addr) error) (net.Conn, error)
+	// Swap, if set, gives the service the key that the sandbox does not have.
+	Swap *KeySwap
 	// Denied, if set, hears of each refusal as it happens.
 	Denied func(Denial)
 }
@@ -30,6 +32,7 @@ type Gateway struct {
 	denials denials
 	conns   chan struct{} // one slot for each connection at once, over all listeners
 	queries chan struct{} // likewise for DNS over TCP
+	swap    *swapServer   // nil where nothing is swapped
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -43,6 +46,9 @@ func New(ctx context.Context, o Options) *Gateway {
 	}
 	g.denials.index, g.denials.notify = map[Denial]int{}, o.Denied
 	g.ctx, g.cancel = context.WithCancel(ctx)
+	if o.Swap != nil {
+		g.swap = newSwapServer(g, o.Swap)
+	}
 	return g
 }
 
@@ -128,9 +134,12 @@ func (g *Gateway) handle(conn net.Conn) {
 		return
 	}
 	var err error
-	if t.port == 443 && t.name {
+	switch {
+	case g.swap != nil && g.swap.swap.covers(t):
+		err = g.swap.pass(conn, t)
+	case t.port == 443 && t.name:
 		err = g.passTLS(conn, t)
-	} else {
+	default:
 		err = g.passAny(conn, t)
 	}
 	if e, ok := errors.AsType[*refusedError](err); ok {

@@ -40,7 +40,8 @@ type Mount struct {
 	Source string
 	Data   []byte
 	Mode   os.FileMode
-	Blank  Blank // what a hidden path is covered with
+	Also   []string // of a File: further paths of it
+	Blank  Blank    // what a hidden path is covered with
 }
 
 // Blank is what a hidden path is covered with.

@@ -201,7 +201,7 @@ func (r *root) mount(op Mount, pl *Plan) error {
 		defer unix.Close(dir)
 		return unix.Symlinkat(op.Source, dir, filepath.Base(op.Path))
 	case File:
-		return r.file(op.Path, op.Data)
+		return r.file(op)
 	}
 	return errors.New("unknown kind of mount")
 }
@@ -355,41 +355,44 @@ func (r *root) hide(p string, what Blank) error {
 	return r.attach(mnt, p, what == BlankDir)
 }
 
-// file puts a read-only file on a path. Where a system has no such file and no place
+// file puts a read-only file on its paths. Where a system has no such file and no place
 // for it, programs do without it, too.
-func (r *root) file(p string, data []byte) error {
-	mnt, err := r.detachedFile(data)
+func (r *root) file(op Mount) error {
+	name, err := r.newFile(op.Data)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(mnt)
-	err = r.attach(mnt, p, false)
-	if errors.Is(err, unix.EROFS) && strings.HasPrefix(p, "/etc/") {
-		return nil
+	for _, p := range append([]string{op.Path}, op.Also...) {
+		mnt, err := r.blankMount(name)
+		if err != nil {
+			return err
+		}
+		err = r.attach(mnt, p, false)
+		unix.Close(mnt)
+		if err != nil && !(errors.Is(err, unix.EROFS) && strings.HasPrefix(p, "/etc/")) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
-// detachedFile makes a read-only mount of a new file.
-func (r *root) detachedFile(data []byte) (int, error) {
+// newFile makes a file among the blanks and returns its name.
+func (r *root) newFile(data []byte) (string, error) {
 	r.files++
 	name := strconv.Itoa(r.files)
 	fd, err := unix.Openat(r.blank, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return -1, err
+		return "", err
 	}
 	defer unix.Close(fd)
 	for len(data) > 0 {
 		n, err := unix.Write(fd, data)
 		if err != nil {
-			return -1, err
+			return "", err
 		}
 		data = data[n:]
 	}
-	if err := unix.Fchmod(fd, 0o444); err != nil {
-		return -1, err
-	}
-	return r.blankMount(name)
+	return name, unix.Fchmod(fd, 0o444)
 }
 
 // blankMount makes a read-only mount of something in the tmpfs of blanks.

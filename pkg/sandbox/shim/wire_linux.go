@@ -98,6 +98,7 @@ func (p *Plan) Encode() []byte {
 		w.text(m.Source)
 		w.text(string(m.Data))
 		w.uint(uint64(m.Mode))
+		w.texts(m.Also)
 		w.text(string(m.Blank))
 	})
 	w.bool(p.Home != nil)
@@ -126,7 +127,7 @@ func DecodePlan(data []byte) (*Plan, error) {
 		if data := r.bytes(); len(data) > 0 {
 			m.Data = data
 		}
-		m.Mode, m.Blank = os.FileMode(r.uint()), Blank(r.text())
+		m.Mode, m.Also, m.Blank = os.FileMode(r.uint()), r.texts(), Blank(r.text())
 		return m
 	})
 	if r.bool() {
