@@ -17,21 +17,23 @@ import (
 )
 
 // makePlan spells the policy out. It looks at the host's files but changes nothing.
-func makePlan(p *Policy, c *Command) (*shim.Plan, error) {
+// The paths it returns must not be there when the sandbox has ended.
+func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err error) {
 	t, err := newTree(p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := t.system(); err != nil {
-		return nil, fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
+		return nil, nil, fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
 	}
 	t.home()
 	t.binds()
+	t.guard()
 	if err := t.hides(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := t.sockets(); err != nil {
-		return nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
+		return nil, nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
 	}
 	t.prune()
 	for _, f := range p.Files {
@@ -52,7 +54,7 @@ func makePlan(p *Policy, c *Command) (*shim.Plan, error) {
 	}
 	// A parent's path is a prefix of its child's, so this order makes parents first.
 	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
-	return pl, nil
+	return pl, t.absent, nil
 }
 
 // tree collects mount operations, one for each path.
@@ -61,6 +63,7 @@ type tree struct {
 	ops      map[string]shim.Mount
 	layers   *shim.Layers
 	deny     []string            // Private, HomeState and DenyRead, also resolved
+	absent   []string            // guarded paths that are not there yet
 	listings map[string]*listing // by path, as far as they were looked at
 }
 

@@ -8,7 +8,7 @@ func BenchmarkPlan(b *testing.B) {
 	p := &Policy{Workspace: home, Home: home, HomeState: home + "/state"}
 	c := &Command{Args: []string{"true"}}
 	for b.Loop() {
-		if _, err := makePlan(p, c); err != nil {
+		if _, _, err := makePlan(p, c); err != nil {
 			b.Fatal(err)
 		}
 	}

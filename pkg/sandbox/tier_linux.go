@@ -41,6 +41,7 @@ type box struct {
 	gateway *gateway.Gateway
 	cmd     *exec.Cmd
 	socket  *os.File
+	absent  []string // guarded paths to sweep at the end
 	lock    *os.File // of Policy.HomeState, or nil
 	started chan error
 	ended   chan shim.Message // closed without a value when the shim said nothing
@@ -81,7 +82,7 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 // instruct makes the plan and sends it to the shim, which gives up without one.
 func (b *box) instruct(to *os.File, c *Command) error {
 	defer to.Close()
-	pl, err := makePlan(b.policy, c)
+	pl, absent, err := makePlan(b.policy, c)
 	if err != nil {
 		return err
 	}
@@ -89,6 +90,16 @@ func (b *box) instruct(to *os.File, c *Command) error {
 		if err := b.takeHome(pl.Home); err != nil {
 			return fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
 		}
+	}
+	if b.sweepLeft() {
+		shared := pl.Home.Shared
+		if pl, absent, err = makePlan(b.policy, c); err != nil {
+			return err
+		}
+		pl.Home.Shared = shared
+	}
+	if err := b.noteAbsent(absent); err != nil {
+		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
 	}
 	// A shim that died cannot be told; it is known by the end of its socket.
 	if _, err := to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
@@ -348,6 +359,7 @@ func (b *box) close() {
 	if b.socket != nil {
 		b.socket.Close()
 	}
+	b.takeAway()
 	if b.lock != nil {
 		b.lock.Close()
 	}

@@ -1,0 +1,251 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+)
+
+// guardedNames in the workspace make programs of the host execute what they say, later and without a question: editors,
+// shells, agents, git and sesame itself. They are read-only.
+var guardedNames = []string{
+	".gitmodules", ".gitconfig", ".vscode", ".idea", ".zed", ".devcontainer", ".envrc", ".husky",
+	".mcp.json", ".amp", ".claude", ".cursor", ".codex", ".gemini", ".sesame.yaml",
+}
+
+// guardedInGit likewise, in a git directory. modules are those of submodules, with all of this in them.
+var guardedInGit = []string{"config", "config.worktree", "hooks", "info", "modules", "commondir"}
+
+// maxSubmodules bounds what a .gitmodules file can make of a start.
+const maxSubmodules = 100
+
+// guard makes the workspace's guarded paths read-only. Those that are not there yet cannot be mounts, and an empty file in their place
+// would be seen by the host as well: they are noted, and what stands there when the sandbox has ended is taken away.
+func (t *tree) guard() {
+	w, err := filepath.EvalSymlinks(t.policy.Workspace)
+	if err != nil || t.ops[w].Kind != shim.ReadWrite {
+		return
+	}
+	for _, name := range guardedNames {
+		t.guardPath(filepath.Join(w, name))
+	}
+	dotGit := filepath.Join(w, ".git")
+	switch info, err := os.Lstat(dotGit); {
+	case errors.Is(err, fs.ErrNotExist):
+		t.absent = append(t.absent, dotGit)
+		for _, name := range guardedInGit {
+			t.absent = append(t.absent, filepath.Join(dotGit, name))
+		}
+	case err != nil:
+	case info.IsDir():
+		t.guardGit(dotGit)
+	case info.Mode().IsRegular():
+		t.guardPath(dotGit)
+		if common, own, ok := linkedWorktree(dotGit); ok {
+			t.set(shim.Mount{Kind: shim.ReadWrite, Path: common, Source: common})
+			t.guardGit(common)
+			for _, name := range []string{"gitdir", "commondir", "config.worktree"} {
+				t.guardPath(filepath.Join(own, name))
+			}
+		}
+	}
+	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
+		path := filepath.Join(w, sub, ".git")
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+			t.guardPath(path)
+		}
+	}
+}
+
+func (t *tree) guardGit(dir string) {
+	for _, name := range guardedInGit {
+		t.guardPath(filepath.Join(dir, name))
+	}
+	t.set(shim.Mount{Kind: shim.ReadWrite, Path: dir, Source: dir}) // what is a mount point cannot be renamed
+}
+
+// guardPath makes path read-only unless the policy says that it, or what it is in, may be written.
+func (t *tree) guardPath(path string) {
+	for _, allowed := range t.policy.AllowWrite {
+		if real := resolve(allowed); within(path, real) && !within(t.policy.Workspace, real) {
+			return
+		}
+	}
+	if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err != nil || real != filepath.Dir(path) {
+		return // behind a link: where that leads is read-only, or is guarded itself
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		t.absent = append(t.absent, path)
+	case err != nil:
+	case info.Mode()&fs.ModeSymlink != 0:
+		if real, err := filepath.EvalSymlinks(path); err == nil && within(real, t.policy.Workspace) {
+			t.readOnly(real)
+		}
+	default:
+		t.readOnly(path)
+	}
+}
+
+func (t *tree) readOnly(path string) {
+	t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})
+	t.pin(path)
+}
+
+// linkedWorktree finds the repository of a worktree by its .git file, and the worktree's own directory in it. The file may
+// have come with a hostile workspace: it is believed only if the repository, too, names this worktree.
+func linkedWorktree(dotGit string) (common, own string, ok bool) {
+	first := func(path string) string {
+		data, err := readSmall(path)
+		if err != nil {
+			return ""
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		return strings.TrimSpace(line)
+	}
+	own, ok = strings.CutPrefix(first(dotGit), "gitdir: ")
+	if !ok {
+		return "", "", false
+	}
+	if !filepath.IsAbs(own) {
+		own = filepath.Join(filepath.Dir(dotGit), own)
+	}
+	own, err := filepath.EvalSymlinks(own)
+	if err != nil || filepath.Base(filepath.Dir(own)) != "worktrees" {
+		return "", "", false
+	}
+	back := first(filepath.Join(own, "gitdir"))
+	if !filepath.IsAbs(back) {
+		back = filepath.Join(own, back)
+	}
+	common = filepath.Dir(filepath.Dir(own))
+	there := first(filepath.Join(own, "commondir"))
+	if !filepath.IsAbs(there) {
+		there = filepath.Join(own, there)
+	}
+	return common, own, resolve(back) == resolve(dotGit) && resolve(there) == common && isDir(filepath.Join(common, "objects"))
+}
+
+// submodules are the paths that a .gitmodules file names.
+func submodules(file string) []string {
+	data, err := readSmall(file)
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	lines := bufio.NewScanner(strings.NewReader(string(data)))
+	for lines.Scan() && len(paths) < maxSubmodules {
+		name, path, ok := strings.Cut(lines.Text(), "=")
+		if path = strings.TrimSpace(path); ok && strings.TrimSpace(name) == "path" && filepath.IsLocal(path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// readSmall reads a regular file of at most a megabyte.
+func readSmall(path string) ([]byte, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
+		return nil, fmt.Errorf("%s: not a small file", path)
+	}
+	return os.ReadFile(path)
+}
+
+// sweep takes away the guarded paths that were not there when the sandbox began. Into a directory beside the home's
+// changes: the host executes nothing there, and nothing that somebody wanted is lost. It returns what it
+// moved, from and to.
+func sweep(absent []string, workspace, state string) (moved [][2]string, err error) {
+	var errs []error
+	for _, path := range absent {
+		info, err := os.Lstat(path)
+		if err != nil || filepath.Base(path) == ".git" && info.IsDir() { // a new repository may stay, without its hooks
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err != nil || real != filepath.Dir(path) {
+			continue // the sandbox made a link on the way: what it leads to is not new
+		}
+		if state == "" {
+			errs = append(errs, os.RemoveAll(path))
+			moved = append(moved, [2]string{path, ""})
+			continue
+		}
+		to, err := os.MkdirTemp(state, "swept-"+time.Now().Format("20060102-150405-"))
+		if err == nil {
+			to = filepath.Join(to, filepath.Base(path))
+			err = os.Rename(path, to)
+		}
+		if err != nil { // another file system, or nowhere to keep it
+			to = ""
+			err = os.RemoveAll(path)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if rel, err := filepath.Rel(workspace, path); err == nil && filepath.IsLocal(rel) {
+			path = rel
+		}
+		moved = append(moved, [2]string{path, to})
+	}
+	return moved, errors.Join(errs...)
+}
+
+// takeAway sweeps and tells.
+func (b *box) takeAway() {
+	moved, err := sweep(b.absent, b.policy.Workspace, b.policy.HomeState)
+	for _, m := range moved {
+		if m[1] == "" {
+			b.notice(fmt.Sprintf("the sandbox made %s, which programs of this machine would execute: it was removed", m[0]))
+		} else {
+			b.notice(fmt.Sprintf("the sandbox made %s, which programs of this machine would execute: it is in %s now", m[0], m[1]))
+		}
+	}
+	if err != nil {
+		b.notice(fmt.Sprintf("the sandbox made files that programs of this machine would execute, and they cannot be removed: %v", err))
+		return
+	}
+	if b.absent = nil; b.lock != nil {
+		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
+	}
+}
+
+// guardFile keeps, below Policy.HomeState, the paths to sweep while a sandbox runs: if it is killed, the next one does it.
+const guardFile = "to-sweep"
+
+func (b *box) noteAbsent(absent []string) error {
+	if b.absent = absent; b.lock == nil {
+		return nil // nothing to keep it in; or another sandbox has noted the same
+	}
+	return os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), []byte(strings.Join(absent, "\x00")), 0o600)
+}
+
+// sweepLeft does what a sandbox that was killed could not do any more, and tells whether there was anything.
+func (b *box) sweepLeft() bool {
+	if b.lock == nil {
+		return false
+	}
+	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
+	if err != nil {
+		return false // the usual case: no such file
+	}
+	for _, path := range strings.Split(string(left), "\x00") {
+		if _, err := os.Lstat(path); err == nil {
+			b.absent = append(b.absent, path)
+		}
+	}
+	found := len(b.absent) > 0
+	b.takeAway()
+	return found
+}

@@ -1,0 +1,247 @@
+package sandbox
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// git runs git on the host.
+func (h *host) git(dir string, args ...string) {
+	h.t.Helper()
+	cmd := exec.Command("git", append([]string{"-c", "user.name=u", "-c", "user.email=u@example.com", "-c", "init.defaultBranch=main"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+h.policy.Home, "GIT_CONFIG_NOSYSTEM=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		h.t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
+}
+
+// repository makes the workspace a repository with one commit.
+func (h *host) repository() {
+	h.t.Helper()
+	h.git(h.policy.Workspace, "init", "-q")
+	h.git(h.policy.Workspace, "add", "-A")
+	h.git(h.policy.Workspace, "commit", "-qm", "first")
+}
+
+// planted finds the guarded places of a workspace in which something evil stands.
+func planted(t *testing.T, workspace string) []string {
+	t.Helper()
+	var found []string
+	for _, name := range append([]string{".git/hooks", ".git/config", ".git/config.worktree", ".git/info", ".git/commondir", ".git/modules", ".git"}, guardedNames...) {
+		path := filepath.Join(workspace, name)
+		if info, err := os.Lstat(path); err != nil || name == ".git" && info.IsDir() {
+			continue
+		}
+		_ = filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				data, _ := os.ReadFile(p)
+				if d.Type()&os.ModeSymlink != 0 || strings.Contains(string(data), "EVIL") {
+					found = append(found, p)
+				}
+			}
+			return nil
+		})
+	}
+	return found
+}
+
+func TestWorkspaceGuard(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		bare   bool // the workspace is no repository
+	}{
+		"hook":                  {script: "echo EVIL > .git/hooks/pre-commit"},
+		"config":                {script: "echo EVIL >> .git/config"},
+		"config by git":         {script: "git config core.fsmonitor EVIL"},
+		"attributes":            {script: "mkdir -p .git/info; echo EVIL > .git/info/attributes"},
+		"commondir":             {script: "mkdir evil; echo EVIL > .git/commondir"},
+		"worktree's config":     {script: "echo EVIL > .git/config.worktree"},
+		"submodule":             {script: "mkdir -p .git/modules/x/hooks; echo EVIL > .git/modules/x/hooks/post-checkout"},
+		"new editor settings":   {script: "mkdir -p .vscode .idea; echo EVIL > .vscode/tasks.json; echo EVIL > .idea/workspace.xml"},
+		"new files":             {script: "for f in .envrc .mcp.json .gitmodules .gitconfig .sesame.yaml; do echo EVIL > $f; done"},
+		"new settings":          {script: "mkdir -p .amp .husky; echo EVIL > .amp/settings.json; echo EVIL > .husky/pre-commit"},
+		"links":                 {script: "echo EVIL > harmless; ln -s harmless .envrc; mkdir d; ln -s d .vscode; echo EVIL > d/tasks.json"},
+		"parent renamed":        {script: "mv .git x; mkdir -p .git/hooks; echo EVIL > .git/hooks/pre-commit"},
+		"hooks renamed":         {script: "mv .git/hooks .git/old; mkdir .git/hooks; echo EVIL > .git/hooks/pre-commit"},
+		"renamed into place":    {script: "echo EVIL > f; mv f .git/config"},
+		"linked into place":     {script: "echo EVIL > f; rm -f .git/config; ln f .git/config"},
+		"old config":            {script: "echo EVIL >> .vscode/settings.json"},
+		"old config replaced":   {script: "rm -rf .vscode; mkdir .vscode; echo EVIL > .vscode/settings.json"},
+		"unmounted":             {script: "umount .git/hooks; echo EVIL > .git/hooks/x"},
+		"new repository":        {script: "git init -q .; echo EVIL > .git/hooks/pre-commit; echo EVIL >> .git/config", bare: true},
+		"new repository's file": {script: "echo 'gitdir: EVIL' > .git", bare: true},
+		"new repository's link": {script: "mkdir r; git init -q r; echo EVIL > r/.git/hooks/x; ln -s r/.git .git", bare: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, Namespaces} {
+				h := newHost(t)
+				h.write("src/project/.vscode/settings.json", "{}")
+				if !c.bare {
+					h.repository()
+				}
+				h.policy.Tier = tier
+				h.run("/bin/bash", "-c", c.script)
+				got := planted(t, h.policy.Workspace)
+				if tier == Off && len(got) == 0 {
+					t.Errorf("the attack fails outside, too")
+				} else if tier != Off && len(got) > 0 {
+					t.Errorf("the attack succeeds: %q", got)
+				}
+			}
+		})
+	}
+}
+
+func TestGuardLeavesNoGhosts(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	before := listTree(t, h.policy.Workspace)
+	if out := h.sh("ls -a; git status --porcelain"); strings.Contains(out, ".envrc") || strings.Contains(out, "?") {
+		t.Errorf("ghosts inside: %s", out)
+	}
+	if after := listTree(t, h.policy.Workspace); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+func listTree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		b.WriteString(path + "\n")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// gitWork is what must go on working.
+const gitWork = `set -e
+export GIT_AUTHOR_NAME=u GIT_AUTHOR_EMAIL=u@x GIT_COMMITTER_NAME=u GIT_COMMITTER_EMAIL=u@x
+echo one > one; git status --short; git add one; git commit -qm one
+git checkout -qb topic; echo two > two; git stash -uq; git stash pop -q; git add -A; git commit -qm two
+git checkout -q -; git merge -q topic; git tag v1; git gc -q; git log --oneline | wc -l
+`
+
+func TestGitWorks(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	if out := h.sh(gitWork); !strings.HasSuffix(out, "3\n") {
+		t.Error(out)
+	}
+	h.git(h.policy.Workspace, "rev-parse", "--verify", "v1^{commit}") // on the host, too
+}
+
+func TestGitWorksInALinkedWorktree(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	main, linked := h.policy.Workspace, filepath.Join(h.policy.Home, "src", "linked")
+	h.git(main, "worktree", "add", "-q", "-b", "side", linked)
+	h.policy.Workspace = linked
+	h.sh(gitWork)
+	h.git(main, "rev-parse", "--verify", "v1^{commit}")
+	h.run("/bin/bash", "-c", "cd ../project; echo EVIL >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL > README; echo EVIL > .git/commondir")
+	h.run("/bin/bash", "-c", "echo 'gitdir: EVIL' > .git; rm -f .git; echo 'gitdir: EVIL' > .git")
+	if got := append(planted(t, main), planted(t, linked)...); len(got) > 0 || h.read("src/project/README") != "hello" {
+		t.Errorf("changed: %q, README %q", got, h.read("src/project/README"))
+	}
+}
+
+// A .git file may come with a hostile workspace and name somebody else's repository.
+func TestForeignRepositoryIsNotOpened(t *testing.T) {
+	h := newHost(t)
+	victim := filepath.Join(h.policy.Home, "src", "victim")
+	if err := os.MkdirAll(victim, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.git(victim, "init", "-q")
+	h.git(victim, "commit", "-q", "--allow-empty", "-m", "first")
+	h.git(victim, "worktree", "add", "-q", filepath.Join(h.policy.Home, "src", "other"))
+	for _, dir := range []string{victim + "/.git", victim + "/.git/worktrees/other", "../victim/.git/worktrees/other"} {
+		h.write("src/project/.git", "gitdir: "+dir+"\n")
+		h.run("/bin/bash", "-c", "echo EVIL > ../victim/.git/HEAD; echo EVIL > ../victim/.git/worktrees/other/HEAD")
+		if got := h.read("src/victim/.git/HEAD") + h.read("src/victim/.git/worktrees/other/HEAD"); strings.Contains(got, "EVIL") {
+			t.Errorf("%s: the victim's repository was written", dir)
+		}
+	}
+}
+
+// What a killed sandbox left is swept before the next one begins.
+func TestSweepAfterKill(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	ctx, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	p, err := h.start(ctx, write, "/bin/sh", "-c", "echo EVIL > .envrc; echo made; sleep 60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(read, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, read) }()
+	// As if sesame had been killed: the list is there, and nobody has swept.
+	list, err := os.ReadFile(filepath.Join(h.policy.HomeState, guardFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	_, _ = p.Wait()
+	envrc := h.write("src/project/.envrc", "EVIL")
+	if err := os.WriteFile(filepath.Join(h.policy.HomeState, guardFile), list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	h.policy.Notice = func(s string) { told = append(told, s) }
+	h.sh("true")
+	if _, err := os.Lstat(envrc); err == nil {
+		t.Error(".envrc is still there")
+	}
+	if len(told) != 1 || !strings.Contains(told[0], ".envrc") {
+		t.Errorf("told %q", told)
+	}
+}
+
+func TestAllowWriteOpensTheGuard(t *testing.T) {
+	h := newHost(t)
+	h.write("src/project/.vscode/settings.json", "{}")
+	h.policy.AllowWrite = []string{filepath.Join(h.policy.Workspace, ".vscode")}
+	h.sh("echo wanted > .vscode/settings.json")
+	if got := h.read("src/project/.vscode/settings.json"); got != "wanted\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// The guard must not look through the repository.
+func BenchmarkPlanOfALargeWorkspace(b *testing.B) {
+	for _, files := range []int{100, 200_000} {
+		dir := b.TempDir()
+		for i := range files {
+			if i%1000 == 0 {
+				if err := os.Mkdir(filepath.Join(dir, "d"+strconv.Itoa(i)), 0o755); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, "d"+strconv.Itoa(i-i%1000), strconv.Itoa(i)), nil, 0o644); err != nil {
+				b.Fatal(err)
+			}
+		}
+		p := &Policy{Tier: Namespaces, Workspace: dir}
+		b.Run(strconv.Itoa(files), func(b *testing.B) {
+			for b.Loop() {
+				if _, _, err := makePlan(p, &Command{Args: []string{"true"}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
