@@ -13,6 +13,7 @@ import (
 	"github.com/sesame-cli/sesame/pkg/amp/session"
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // removedHome marks what the sandbox kept of a home and that is on its way out.
@@ -24,9 +25,11 @@ const removedHome = ".removed-"
 func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry) (homes int, freed int64, err error) {
 	needed := map[string]bool{}
 	for _, e := range sessions {
-		needed[homeState(dirs, e.Workspace)] = true
+		for _, profile := range []sandbox.Profile{sandbox.Standard, sandbox.Strict} {
+			needed[homeState(dirs, e.Workspace, profile)] = true
+		}
 	}
-	all := filepath.Dir(homeState(dirs, "")) // where all of them are
+	all := filepath.Dir(homeState(dirs, "", sandbox.Standard)) // where all of them are
 	entries, err := os.ReadDir(all)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/amp/session"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // What the sandbox kept of a home goes when no session is of its workspace any more.
@@ -24,7 +25,7 @@ func TestPruneHomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := func(workspace string) string {
-		dir := homeState(dirs, workspace)
+		dir := homeState(dirs, workspace, sandbox.Standard)
 		w.write(t, filepath.Join(dir, "upper", ".cache", "big"), strings.Repeat("x", 5000))
 		w.write(t, filepath.Join(dir, "workspace"), workspace)
 		w.write(t, filepath.Join(dir, "lock"), "")
@@ -45,7 +46,7 @@ func TestPruneHomes(t *testing.T) {
 		return err == nil
 	}
 	kept, freed, busy := home("/kept"), home("/freed"), home("/busy")
-	half := filepath.Join(filepath.Dir(freed), removedHome+filepath.Base(homeState(dirs, "/half")))
+	half := filepath.Join(filepath.Dir(freed), removedHome+filepath.Base(homeState(dirs, "/half", sandbox.Standard)))
 	if err := os.Rename(home("/half"), half); err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		Profile:    sandbox.Profile(cfg.Sandbox.Profile),
 		Workspace:  workspace,
 		Home:       homeOf(dirs),
-		HomeState:  homeState(dirs, workspace),
+		HomeState:  homeState(dirs, workspace, sandbox.Profile(cfg.Sandbox.Profile)),
 		Private:    []string{dirs.Config, dirs.State},
 		AllowRead:  slices.Clone(cfg.Sandbox.AllowRead),
 		AllowWrite: slices.Clone(cfg.Sandbox.AllowWrite),
@@ -64,8 +64,12 @@ func homeOf(dirs config.Dirs) string {
 	return home
 }
 
-// homeState is the directory that keeps the sandbox's home for a workspace, from turn to turn.
-func homeState(dirs config.Dirs, workspace string) string {
+// homeState is the directory that keeps the sandbox's home for a workspace, from turn to turn. The strict profile has
+// one of its own: in the other may be what was copied from the host's home.
+func homeState(dirs config.Dirs, workspace string, profile sandbox.Profile) string {
+	if profile == sandbox.Strict {
+		workspace += "\x00strict" // which no path has
+	}
 	sum := sha256.Sum256([]byte(workspace))
 	return filepath.Join(resolved(dirs.State), "homes", hex.EncodeToString(sum[:8]))
 }

@@ -39,7 +39,7 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err erro
 	for _, f := range p.Files {
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
 	}
-	pl := &shim.Plan{Home: t.layers, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
+	pl := &shim.Plan{Home: t.layers, Strict: p.Profile == Strict, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
 	pl.Ports = gateway.Rules(p.AllowHosts).Ports()
 	for _, r := range p.AllowHosts {
 		if a, ok := r.Addr(); ok && a.Is6() {
@@ -111,6 +111,17 @@ func (t *tree) denied(path string) (by string, ok bool) {
 // ownTops are the directories of / that the sandbox has of its own or not at all.
 var ownTops = []string{"/proc", "/dev", "/tmp", "/run", "/home", "/root", "/lost+found"}
 
+// strictTops are the directories of / that the strict profile shows: programs and what they need.
+var strictTops = []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/opt", "/sys", "/nix", "/gnu"}
+
+// toolchains are what the strict profile shows of a home: directories that version managers and installers of languages
+// put programs in, and nothing else.
+var toolchains = []string{
+	".nvm", ".fnm", ".local/share/fnm", ".volta", ".bun", ".deno", ".pyenv", ".rbenv", ".rustup", ".cargo/bin", ".asdf", ".sdkman", ".jenv", ".goenv", ".nodenv",
+	".local/share/mise/installs", ".local/share/mise/shims", ".local/share/uv/python", ".local/share/uv/tools", ".local/bin", ".local/lib", "go/bin", "sdk",
+	".ghcup", ".elan", ".juliaup", ".swiftly", ".dotnet", ".local/share/pnpm", ".nix-profile", ".linuxbrew", "miniconda3", "anaconda3", ".juliaup/bin",
+}
+
 // system shows what is in / read-only, but for what is the sandbox's own.
 func (t *tree) system() error {
 	entries, err := os.ReadDir("/")
@@ -121,6 +132,7 @@ func (t *tree) system() error {
 		path := "/" + e.Name()
 		switch {
 		case slices.Contains(ownTops, path):
+		case t.policy.Profile == Strict && !slices.Contains(strictTops, path):
 		case e.Type()&fs.ModeSymlink != 0:
 			if text, err := os.Readlink(path); err == nil {
 				t.set(shim.Mount{Kind: shim.Symlink, Path: path, Source: text})
@@ -134,7 +146,7 @@ func (t *tree) system() error {
 	t.set(shim.Mount{Kind: shim.Tmp, Path: "/tmp", Mode: fs.ModeSticky | 0o777})
 	t.set(shim.Mount{Kind: shim.Tmp, Path: "/run", Mode: 0o755})
 	t.set(shim.Mount{Kind: shim.Tmp, Path: PrivateDir, Mode: 0o755})
-	if isDir("/var/tmp") {
+	if isDir("/var/tmp") || t.policy.Profile == Strict {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
 	}
 	// Toolchains that some systems have in unusual places.
@@ -445,6 +457,19 @@ func (t *tree) home() {
 	}
 	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState}
 	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
+	if p.Profile != Strict {
+		return
+	}
+	t.layers.Bare = true
+	for _, name := range toolchains {
+		path := filepath.Join(p.Home, name)
+		if real, err := filepath.EvalSymlinks(path); err != nil || real != path {
+			continue
+		}
+		if _, hidden := t.denied(path); !hidden {
+			t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})
+		}
+	}
 }
 
 // otherHomes lists the homes of people other than the one whose home is own.

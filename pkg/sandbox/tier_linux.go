@@ -23,10 +23,6 @@ import (
 )
 
 func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	if p.Profile == Strict {
-		return nil, fault.New(fault.SandboxUnavailable, "the sandbox profile strict is not built yet").
-			Hint("use --profile standard, with --deny-read for what must stay hidden")
-	}
 	switch p.Tier {
 	case "", Auto, Namespaces:
 		return startNamespaces(ctx, p, c)

@@ -29,13 +29,18 @@ func (r *root) home(p string, h *Layers) error {
 		return err
 	}
 	defer unix.Close(mask)
-	seen, err := overlay([]int{mask, host}, -1, -1)
-	if err != nil {
-		return fmt.Errorf("%w (a home directory that holds other mounts cannot be shown)", err)
-	}
-	defer unix.Close(seen)
-	if err := r.attach(seen, layersDir+"/seen", true); err != nil {
-		return err
+	below := []int{mask, host}
+	seen := mask
+	if h.Bare {
+		below = below[:1]
+	} else {
+		if seen, err = overlay(below, -1, -1); err != nil {
+			return fmt.Errorf("%w (a home directory that holds other mounts cannot be shown)", err)
+		}
+		defer unix.Close(seen)
+		if err := r.attach(seen, layersDir+"/seen", true); err != nil {
+			return err
+		}
 	}
 	lower := []int{seen}
 	upper, work := -1, -1
@@ -58,7 +63,7 @@ func (r *root) home(p string, h *Layers) error {
 		if upper, work, err = makeUpper(layers, host); err != nil {
 			return err
 		}
-		if home, err = overlay([]int{mask, host}, upper, work); err == nil && h.State != "" {
+		if home, err = overlay(below, upper, work); err == nil && h.State != "" {
 			r.notices = append(r.notices, "changes to the home directory are not kept for the next turn: its file system cannot do that")
 		}
 	}
@@ -71,6 +76,9 @@ func (r *root) home(p string, h *Layers) error {
 		return err
 	}
 	r.homeDev = st.Dev
+	if err := r.forbidExec(home); err != nil {
+		return err
+	}
 	return r.attach(home, p, true)
 }
 

@@ -15,6 +15,7 @@ type Plan struct {
 	Dir      string
 	Env      []string
 	Terminal bool
+	Strict   bool // nothing that the command can write can be executed, and there are no unix sockets
 }
 
 // Kind is what a Mount does.
@@ -54,11 +55,12 @@ const (
 	BlankParent Blank = "parent" // a directory with nothing in it but what the plan mounts there
 )
 
-// Layers says how the copy-on-write home is made: Host below, without what Absent names, and
+// Layers says how the copy-on-write home is made: Host below, unless Bare, without what Absent names, and
 // what was changed in earlier turns above it.
 type Layers struct {
 	Host   string
 	State  string   // has "upper" and "work"; "" keeps nothing
+	Bare   bool     // nothing of Host is shown
 	Shared bool     // State is in use by another sandbox: read what it has, keep nothing
 	Absent []string // relative to Host
 	Dirs   []DirMode

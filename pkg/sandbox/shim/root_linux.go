@@ -21,6 +21,7 @@ type root struct {
 	sources map[string]int // by host path
 	blank   int            // a tmpfs with an empty directory "dir", an unreadable file "file", and the files that are given
 	procfs  int            // the pid namespace's own /proc
+	strict  bool           // Plan.Strict
 	files   int            // how many are given
 	homeDev uint64         // the device of the copy-on-write home, 0 before it is there
 	readers []int          // tmpfs mounts to make read-only at the end, when all mount points in them exist
@@ -63,6 +64,7 @@ func newRoot() (*root, error) {
 
 // build carries out the plan's mounts and makes the result the root directory.
 func (r *root) build(pl *Plan) error {
+	r.strict = pl.Strict
 	if err := r.openSources(pl); err != nil {
 		return err
 	}
@@ -334,10 +336,21 @@ func cloneMount(fd int, attr uint64) (int, error) {
 // tmpfs mounts a new tmpfs and returns a descriptor of its root, which stays open until the command runs.
 func (r *root) tmpfs(p string, mode os.FileMode) (int, error) {
 	mnt, err := newTmpfs(mode)
+	if err == nil {
+		err = r.forbidExec(mnt)
+	}
 	if err != nil {
 		return -1, err
 	}
 	return mnt, r.attach(mnt, p, true)
+}
+
+// forbidExec keeps what is in a mount from being executed, under the strict profile.
+func (r *root) forbidExec(mnt int) error {
+	if !r.strict {
+		return nil
+	}
+	return unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOEXEC})
 }
 
 // hide covers a directory with an empty one, a file with one that nobody may read.

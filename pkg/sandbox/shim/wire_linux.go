@@ -105,6 +105,7 @@ func (p *Plan) Encode() []byte {
 	if h := p.Home; h != nil {
 		w.text(h.Host)
 		w.text(h.State)
+		w.bool(h.Bare)
 		w.bool(h.Shared)
 		w.texts(h.Absent)
 		write(w, h.Dirs, func(d DirMode) { w.text(d.Path); w.uint(uint64(d.Mode)) })
@@ -115,6 +116,7 @@ func (p *Plan) Encode() []byte {
 	w.text(p.Dir)
 	w.texts(p.Env)
 	w.bool(p.Terminal)
+	w.bool(p.Strict)
 	return w.b
 }
 
@@ -131,13 +133,13 @@ func DecodePlan(data []byte) (*Plan, error) {
 		return m
 	})
 	if r.bool() {
-		p.Home = &Layers{Host: r.text(), State: r.text(), Shared: r.bool(), Absent: r.texts()}
+		p.Home = &Layers{Host: r.text(), State: r.text(), Bare: r.bool(), Shared: r.bool(), Absent: r.texts()}
 		p.Home.Dirs = read(r, func() DirMode { return DirMode{r.text(), os.FileMode(r.uint())} })
 	}
 	p.Ports = read(r, func() int { return int(r.uint()) })
 	p.IPv6 = r.bool()
 	p.Args, p.Dir, p.Env = r.texts(), r.text(), r.texts()
-	p.Terminal = r.bool()
+	p.Terminal, p.Strict = r.bool(), r.bool()
 	return p, r.err()
 }
 
