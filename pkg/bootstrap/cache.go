@@ -18,6 +18,8 @@ const (
 	locksDir   = "locks"
 	// workPrefix marks directories that a download, or a removal, is at work in.
 	workPrefix = ".work-"
+	// partsPrefix marks directories of what was sent so far, to be resumed from.
+	partsPrefix = ".part-"
 	// recordSchema is the version of amp.json's form.
 	recordSchema = 1
 )
@@ -29,16 +31,37 @@ type record struct {
 	Platform    Platform  `json:"platform"`
 	SHA256      string    `json:"sha256"`
 	Size        int64     `json:"size"`
+	Identity    identity  `json:"identity,omitzero"`
 	Source      string    `json:"source"`
 	URL         string    `json:"url"`
 	Transport   string    `json:"transport_digest,omitempty"`
 	InstalledAt time.Time `json:"installed_at"`
 }
 
+// identity is what tells cheaply that a file is still the one that was hashed: to
+// write to it changes a time that nobody can set.
+type identity struct {
+	Inode    uint64 `json:"inode,omitempty"`
+	Modified int64  `json:"mtime_ns"`
+	Changed  int64  `json:"ctime_ns,omitempty"`
+}
+
+func identityOf(info fs.FileInfo) identity {
+	id := identity{Modified: info.ModTime().UnixNano()}
+	id.Inode, id.Changed = inode(info)
+	return id
+}
+
+// changedError says that a cached file is not what was verified.
+type changedError struct{ path string }
+
+func (e *changedError) Error() string { return e.path + " is not the file that was verified" }
+
 // cache is the directory of the versions. A version is there or it is not: its
 // directory is filled under another name and then renamed.
 type cache struct {
-	dir string
+	dir  string
+	lock func(f *os.File, shared bool) error // flock
 }
 
 // open makes the directory where it is missing, and refuses one that others could put a binary into.
@@ -70,50 +93,114 @@ func checkPrivate(dir string) error {
 	return nil
 }
 
-// load returns the version's binary, cheaply: the record must be whole and the
-// file of the recorded size, ours, and executable. It fails with fs.ErrNotExist
-// where the version is not in the cache.
+// load returns the version's binary if it is what was verified. That is cheap as long as
+// the file is the same; a copy of it, such as a restored cache, is hashed once. It fails with
+// fs.ErrNotExist where the version is not in the cache, with a changedError where it was tampered with.
 func (c cache) load(version string) (Binary, error) {
-	dir := filepath.Join(c.dir, version)
-	if err := checkPrivate(dir); err != nil {
-		return Binary{}, err
-	}
-	data, err := os.ReadFile(filepath.Join(dir, recordFile))
+	r, info, err := c.record(version)
 	if err != nil {
 		return Binary{}, err
 	}
+	b := c.binary(r)
+	if identityOf(info) == r.Identity {
+		return b, nil
+	}
+	got, err := hashFile(b.Path)
+	if err != nil {
+		return Binary{}, err
+	}
+	if got != b.Digest {
+		return Binary{}, &changedError{path: b.Path}
+	}
+	r.Identity = identityOf(info)
+	// Where it cannot be noted it is hashed the next time as well.
+	_ = c.update(r)
+	return b, nil
+}
+
+// read is load without a look at whether the file is what was verified.
+func (c cache) read(version string) (Binary, error) {
+	r, _, err := c.record(version)
+	if err != nil {
+		return Binary{}, err
+	}
+	return c.binary(r), nil
+}
+
+// record reads a version's record. It must be whole and the file ours, executable, and of its size.
+func (c cache) record(version string) (record, fs.FileInfo, error) {
+	dir := filepath.Join(c.dir, version)
+	for _, d := range []string{dir, c.dir} {
+		if err := checkPrivate(d); err != nil {
+			return record{}, nil, err
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return record{}, nil, err
+	}
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
-		return Binary{}, fmt.Errorf("%s: broken record: %w", dir, err)
+		return record{}, nil, fmt.Errorf("%s: broken record: %w", dir, err)
 	}
-	sum, ok := parseSHA256(r.SHA256)
-	if !ok || r.Schema != recordSchema || r.Version != version {
-		return Binary{}, fmt.Errorf("%s: broken record", dir)
+	if _, ok := parseSHA256(r.SHA256); !ok || r.Schema != recordSchema || r.Version != version {
+		return record{}, nil, fmt.Errorf("%s: broken record", dir)
 	}
 	path := filepath.Join(dir, r.Platform.Executable())
 	info, err := os.Lstat(path)
 	if err != nil {
-		return Binary{}, err
+		return record{}, nil, err
 	}
 	switch {
 	case !info.Mode().IsRegular(), info.Size() != r.Size:
-		return Binary{}, fmt.Errorf("%s is not the file that was verified", path)
+		return record{}, nil, &changedError{path: path}
 	case runtime.GOOS != "windows" && (info.Mode().Perm()&0o022 != 0 || !ownedByUs(info)):
-		return Binary{}, fmt.Errorf("%s could have been changed by others", path)
+		return record{}, nil, fmt.Errorf("%s could have been changed by others", path)
 	case !mayExecute(path, info):
-		return Binary{}, fmt.Errorf("%s is not executable", path)
+		return record{}, nil, fmt.Errorf("%s is not executable", path)
 	}
+	return r, info, nil
+}
+
+func (c cache) binary(r record) Binary {
+	sum, _ := parseSHA256(r.SHA256)
 	return Binary{
-		Path:        path,
-		Version:     version,
+		Path:        filepath.Join(c.dir, r.Version, r.Platform.Executable()),
+		Version:     r.Version,
 		Platform:    r.Platform,
 		Digest:      sum,
 		Size:        r.Size,
 		Source:      r.Source,
 		URL:         r.URL,
 		InstalledAt: r.InstalledAt,
-	}, nil
+	}
 }
+
+// update replaces the record of a published version.
+func (c cache) update(r record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return c.replace(filepath.Join(r.Version, recordFile), append(data, '\n'))
+}
+
+// replace puts a small file into the cache in one step. name is relative to it.
+func (c cache) replace(name string, data []byte) error {
+	dir, err := os.MkdirTemp(c.dir, workPrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	tmp := filepath.Join(dir, filepath.Base(name))
+	if err := writeSynced(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(c.dir, name))
+}
+
+// parts is the directory of what was sent of a version so far. Whoever has its lock may use it.
+func (c cache) parts(version string) string { return filepath.Join(c.dir, partsPrefix+version) }
 
 // list returns the usable binaries, newest first. A cache that does not exist is empty.
 func (c cache) list() ([]Binary, error) {
@@ -194,8 +281,11 @@ func (c cache) publish(work, version string) error {
 	if err == nil {
 		return syncDir(c.dir)
 	}
-	// There is one already, and the caller found it wanting; or, without locks, a
-	// faster process was first. Out of the way it goes in one step as well.
+	// There is one already. Without locks, a faster process may have been first.
+	if _, loadErr := c.load(version); loadErr == nil && c.sameFile(work, version) {
+		return os.RemoveAll(work)
+	}
+	// Otherwise the caller found it wanting, and out of the way it goes in one step as well.
 	old, tmpErr := os.MkdirTemp(c.dir, workPrefix+version+".")
 	if tmpErr != nil {
 		return errors.Join(err, tmpErr)
@@ -210,6 +300,17 @@ func (c cache) publish(work, version string) error {
 	return syncDir(c.dir)
 }
 
+// sameFile reports whether a work directory has what is published already.
+func (c cache) sameFile(work, version string) bool {
+	there, err := c.read(version)
+	if err != nil {
+		return false
+	}
+	data, err := os.ReadFile(filepath.Join(work, recordFile))
+	var r record
+	return err == nil && json.Unmarshal(data, &r) == nil && r.SHA256 == there.Digest.Hex && r.Platform == there.Platform
+}
+
 // remove takes a version out of the cache, in one step for everybody else.
 func (c cache) remove(version string) error {
 	trash, err := os.MkdirTemp(c.dir, workPrefix+version+".")
@@ -218,10 +319,6 @@ func (c cache) remove(version string) error {
 	}
 	defer os.RemoveAll(trash)
 	return os.Rename(filepath.Join(c.dir, version), filepath.Join(trash, version))
-}
-
-func (c cache) lockFile(version string) string {
-	return filepath.Join(c.dir, locksDir, version)
 }
 
 // writeSynced writes a small file and has it on the disk when it returns.

@@ -2,7 +2,6 @@ package bootstrap
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -32,13 +31,7 @@ func (c cache) setChecked(s checked) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(c.dir, workPrefix)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	tmp := filepath.Join(dir, checkedFile)
-	return errors.Join(writeSynced(tmp, append(data, '\n'), 0o600), os.Rename(tmp, filepath.Join(c.dir, checkedFile)))
+	return c.replace(checkedFile, append(data, '\n'))
 }
 
 // fresh reports whether the sources need not be asked yet. A time to come is of a clock that was wrong.

@@ -1,5 +1,7 @@
 package bootstrap
 
+import "time"
+
 // Events are called, where they are set, while a version is being fetched, all
 // from the goroutine that called the Installer.
 type Events struct {
@@ -11,6 +13,8 @@ type Events struct {
 	Done func(Binary)
 	// Waiting is called when another process is fetching the same version.
 	Waiting func(version string)
+	// Retrying is called when a source failed and is tried again after the wait.
+	Retrying func(source string, err error, wait time.Duration)
 	// Failed is called when one source could not deliver, and another may.
 	Failed func(source string, err error)
 	// Warning is called with what a person should know although the work goes on.
@@ -23,6 +27,7 @@ type Started struct {
 	Source  string
 	URL     string // without secrets
 	Size    int64  // bytes on the wire, -1 when unknown
+	Resumed int64  // bytes that an earlier attempt left
 }
 
 func (e Events) started(s Started) {
@@ -46,6 +51,12 @@ func (e Events) done(b Binary) {
 func (e Events) waiting(version string) {
 	if e.Waiting != nil {
 		e.Waiting(version)
+	}
+}
+
+func (e Events) retrying(source string, err error, wait time.Duration) {
+	if e.Retrying != nil {
+		e.Retrying(source, err, wait)
 	}
 }
 

@@ -147,7 +147,7 @@ func (s *site) publish(t *testing.T, version string, platform bootstrap.Platform
 
 // quick are timeouts for servers on the loopback.
 func quick() bootstrap.Timeouts {
-	return bootstrap.Timeouts{Connect: 5 * time.Second, Header: 5 * time.Second, Idle: 5 * time.Second, Latest: 5 * time.Second}
+	return bootstrap.Timeouts{Connect: 5 * time.Second, Header: 5 * time.Second, Idle: 5 * time.Second, Latest: 5 * time.Second, Retry: time.Millisecond}
 }
 
 func sources(t *testing.T, n bootstrap.Network, values ...string) []bootstrap.Source {
@@ -306,3 +306,36 @@ func drop(w http.ResponseWriter) {
 }
 
 func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
+
+// spoonful is how much ranged sends at a time.
+const spoonful = 8 << 10
+
+// ranged serves a file that has a strong validator, in parts where they are asked for;
+// before each spoonful, sending is told how many bytes of the whole came before it.
+func (s *site) ranged(path string, data []byte, sending func(sent int, r *http.Request)) {
+	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", strconv.Quote(sha256Hex(data)[:16]))
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeContent(w, r, "", time.Time{}, &slowReader{Reader: bytes.NewReader(data), w: w, r: r, sending: sending})
+	})
+}
+
+type slowReader struct {
+	*bytes.Reader
+	w       http.ResponseWriter
+	r       *http.Request
+	sending func(int, *http.Request)
+}
+
+func (s *slowReader) Read(p []byte) (int, error) {
+	if s.sending != nil {
+		flush(s.w)
+		s.sending(int(s.Size())-s.Len(), s.r)
+	}
+	return s.Reader.Read(p[:min(len(p), spoonful)])
+}
+
+// WriteTo is hidden: it would send everything at once.
+func (s *slowReader) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{s})
+}

@@ -11,10 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errReadOnly is what writing to a read-only file system fails with.
+const errReadOnly = unix.EROFS
+
 // flock locks f for this open file: against other processes, and against other opens in this one.
-func flock(f *os.File) error {
+func flock(f *os.File, shared bool) error {
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return nil

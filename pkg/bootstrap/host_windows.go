@@ -8,9 +8,15 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func flock(f *os.File) error {
-	err := windows.LockFileEx(windows.Handle(f.Fd()),
-		windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{})
+// errReadOnly is what writing to a medium that cannot be written to fails with.
+const errReadOnly = windows.ERROR_WRITE_PROTECT
+
+func flock(f *os.File, shared bool) error {
+	how := uint32(windows.LOCKFILE_EXCLUSIVE_LOCK)
+	if shared {
+		how = 0
+	}
+	err := windows.LockFileEx(windows.Handle(f.Fd()), how|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{})
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
 		return errLocked
 	}

@@ -2,12 +2,15 @@ package bootstrap
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +24,7 @@ type Timeouts struct {
 	Header  time.Duration // from the request to the answer's header; default 30 s
 	Idle    time.Duration // without any byte of the body; default 30 s
 	Latest  time.Duration // for a source to name its newest version; default 15 s
+	Retry   time.Duration // before the second attempt at a source, doubled for each further one; default 500 ms
 }
 
 func (t Timeouts) orDefault() Timeouts {
@@ -33,6 +37,7 @@ func (t Timeouts) orDefault() Timeouts {
 	set(&t.Header, 30*time.Second)
 	set(&t.Idle, 30*time.Second)
 	set(&t.Latest, 15*time.Second)
+	set(&t.Retry, 500*time.Millisecond)
 	return t
 }
 
@@ -41,11 +46,13 @@ const maxRedirects = 10
 var (
 	errNoHeader = errors.New("no answer in time")
 	errStalled  = errors.New("stalled: no byte in time")
+	errNoAnswer = errors.New("the server ended the connection without an answer")
 )
 
 // statusError is an answer other than 200, 404 and 410.
 type statusError struct {
 	status int
+	after  time.Duration // when the server wants to be asked again; 0 where it does not say
 }
 
 func (e *statusError) Error() string {
@@ -57,9 +64,21 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("http status %d %s", e.status, text)
 }
 
+// proxyError is a proxy's refusal to make a connection.
+type proxyError struct {
+	proxy  string // host and port
+	status int
+}
+
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy %s refused the connection: http status %d %s", e.proxy, e.status, strings.ToLower(http.StatusText(e.status)))
+}
+
 // newTransport makes the transport of all sources: proxies from environ, no
 // decompression behind our back (what is hashed is what was sent).
-func newTransport(environ []string, t Timeouts) *http.Transport {
+func newTransport(environ []string, t Timeouts, roots *x509.CertPool) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	config := httpproxy.Config{
 		HTTPProxy:  firstEnv(environ, "HTTP_PROXY", "http_proxy"),
 		HTTPSProxy: firstEnv(environ, "HTTPS_PROXY", "https_proxy"),
@@ -70,11 +89,19 @@ func newTransport(environ []string, t Timeouts) *http.Transport {
 	return &http.Transport{
 		Proxy:               func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:         dialer.DialContext,
-		ForceAttemptHTTP2:   true,
 		TLSHandshakeTimeout: t.Connect,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		DisableCompression:  true,
-		MaxIdleConnsPerHost: 4,
+		MaxIdleConnsPerHost: connections,
 		IdleConnTimeout:     30 * time.Second,
+		// HTTP/2 would send all parts of a file over one connection, and several are the point.
+		Protocols: protocols,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode != http.StatusOK {
+				return &proxyError{proxy: proxy.Host, status: resp.StatusCode}
+			}
+			return nil
+		},
 	}
 }
 
@@ -109,8 +136,9 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// get returns the answer to a GET when its status is 200. Closing the body ends the request.
-func (g *getter) get(ctx context.Context, address string, header http.Header) (*http.Response, error) {
+// get returns the answer to a GET when its status is 200, or the one that is wanted instead.
+// Closing the body ends the request.
+func (g *getter) get(ctx context.Context, address string, header http.Header, also ...int) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -132,13 +160,13 @@ func (g *getter) get(ctx context.Context, address string, header http.Header) (*
 		cancel(nil)
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && !slices.Contains(also, resp.StatusCode) {
 		resp.Body.Close()
 		cancel(nil)
 		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone {
 			return nil, fmt.Errorf("%w (http status %d)", ErrNotFound, resp.StatusCode)
 		}
-		return nil, &statusError{status: resp.StatusCode}
+		return nil, &statusError{status: resp.StatusCode, after: retryAfter(resp.Header)}
 	}
 	resp.Body = &watchedBody{body: resp.Body, ctx: ctx, cancel: cancel, idle: g.timeouts.Idle}
 	return resp, nil
@@ -169,7 +197,10 @@ func reason(ctx context.Context, err error) error {
 	}
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		err = u.Err
+	}
+	if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return errNoAnswer
 	}
 	return err
 }

@@ -7,11 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -41,6 +40,7 @@ type Installer struct {
 	platform Platform
 	now      func() time.Time
 	latest   time.Duration
+	pause    time.Duration // before a source is tried again
 	events   Events
 }
 
@@ -48,12 +48,13 @@ type Installer struct {
 // the pin is no sha256 or the cache has no absolute path.
 func New(o Options) (*Installer, error) {
 	in := &Installer{
-		cache:    cache{dir: o.Dir},
+		cache:    cache{dir: o.Dir, lock: flock},
 		sources:  o.Sources,
 		interval: o.UpdateInterval,
 		platform: o.Platform,
 		now:      o.Now,
 		latest:   o.Timeouts.orDefault().Latest,
+		pause:    o.Timeouts.orDefault().Retry,
 		events:   o.Events,
 	}
 	if in.now == nil {
@@ -74,9 +75,8 @@ func New(o Options) (*Installer, error) {
 }
 
 // Ensure returns a binary to run: of the version want, or, for "latest" or "",
-// the newest one. It uses the network only where the cache has none, or where
-// want is the latest and the sources have not been asked for the update
-// interval; and then a cached one is good enough when they do not answer.
+// the newest one. It uses the network only where the cache has none, so it never
+// waits for one that it could do without; Refresh looks for newer ones.
 // Failures are [fault.BootstrapFailed].
 func (in *Installer) Ensure(ctx context.Context, want string) (Binary, error) {
 	host, err := in.host(want)
@@ -87,26 +87,49 @@ func (in *Installer) Ensure(ctx context.Context, want string) (Binary, error) {
 		if b, ok := in.cached(want, host); ok {
 			return b, nil
 		}
+		in.tellChanged(want)
 		return in.install(ctx, host, want, in.sources)
 	}
-	have, ok := in.newest(host)
-	if !ok {
-		return in.installLatest(ctx, host, Binary{})
-	}
-	// Only one file fits a pin, and this is it.
-	if !in.pin.IsZero() || in.cache.checked().fresh(in.now(), in.interval) {
+	if have, ok := in.newest(host); ok {
 		return have, nil
 	}
-	b, err := in.installLatest(ctx, host, have)
-	if err == nil {
-		return b, nil
+	return in.installLatest(ctx, host, Binary{})
+}
+
+// tellChanged warns of a cached version that is not what was verified any more.
+func (in *Installer) tellChanged(version string) {
+	var changed *changedError
+	if _, err := in.cache.load(version); errors.As(err, &changed) {
+		in.events.warning(fmt.Sprintf("%s: amp %s is fetched again", err, version))
 	}
-	if ctx.Err() != nil {
+}
+
+// Refresh looks for a version newer than have, the one that Ensure returned for
+// "latest", and puts it into the cache for the next time. It does so once in an
+// update interval, and while no other process does; otherwise, and where there is none, it
+// returns the zero Binary. Failures are [fault.BootstrapFailed].
+func (in *Installer) Refresh(ctx context.Context, have Binary) (Binary, error) {
+	host, err := in.host(Latest)
+	// Only one file fits a pin, and this is it.
+	if err != nil || !in.pin.IsZero() || in.cache.checked().fresh(in.now(), in.interval) {
 		return Binary{}, err
 	}
-	in.events.warning(fmt.Sprintf("could not look for a newer amp, going on with %s: %s",
-		have.Version, strings.TrimPrefix(err.Error(), failedPrefix)))
-	return have, nil
+	unlock, _, err := in.cache.try(refreshLock)
+	if errors.Is(err, errLocked) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errReadOnly) {
+		return Binary{}, nil // somebody else does it, or this cache is somebody else's to fill
+	}
+	if err != nil {
+		return Binary{}, in.cacheFault(err)
+	}
+	defer unlock()
+	if in.cache.checked().fresh(in.now(), in.interval) {
+		return Binary{}, nil
+	}
+	b, err := in.installLatest(ctx, host, have)
+	if err != nil || b.Version == have.Version {
+		return Binary{}, err
+	}
+	return b, nil
 }
 
 // Install puts a version, or for "latest" or "" the newest that the sources
@@ -126,13 +149,13 @@ func (in *Installer) Install(ctx context.Context, want string) (Binary, error) {
 		}
 		want = b.Version
 	}
-	if b, ok := in.cached(want, host); ok {
+	if b, err := in.cache.read(want); err == nil && in.suits(b, host) {
 		if in.intact(b) {
 			return b, nil
 		}
 		in.events.warning(fmt.Sprintf("the cached amp %s is damaged and is fetched again", want))
-		if err := in.Remove(ctx, want); err != nil {
-			return Binary{}, err
+		if err := in.remove(want); err != nil {
+			return Binary{}, in.cacheFault(err)
 		}
 	}
 	return in.install(ctx, host, want, in.sources)
@@ -163,16 +186,13 @@ func (in *Installer) host(want string) (Platform, error) {
 	return DetectPlatform(runtime.GOOS, runtime.GOARCH, "/")
 }
 
-// impatient bounds the question for a newer version where a cached one would do.
-const impatient = 5 * time.Second
+// refreshLock is held while a process looks for a newer version.
+const refreshLock = "refresh"
 
 func isLatest(want string) bool { return want == "" || want == Latest }
 
 // cached returns the version from the cache if it suits the machine and the pin.
 func (in *Installer) cached(version string, host Platform) (Binary, bool) {
-	if checkPrivate(in.cache.dir) != nil {
-		return Binary{}, false
-	}
 	b, err := in.cache.load(version)
 	return b, err == nil && in.suits(b, host)
 }
@@ -202,11 +222,7 @@ func (in *Installer) intact(b Binary) bool {
 // installLatest asks the sources, and installs the newest version they have
 // unless have, the cached one, is as new.
 func (in *Installer) installLatest(ctx context.Context, host Platform, have Binary) (Binary, error) {
-	limit := in.latest
-	if have.Path != "" {
-		limit = min(limit, impatient)
-	}
-	offers, err := in.ask(ctx, host, limit)
+	offers, err := in.ask(ctx, host, in.latest)
 	if err != nil {
 		return Binary{}, err
 	}
@@ -242,8 +258,7 @@ func (in *Installer) installLatest(ctx context.Context, host Platform, have Bina
 			in.remember(version)
 			return b, nil
 		}
-		var local *writeError
-		if ctx.Err() != nil || errors.As(err, &local) {
+		if ctx.Err() != nil || local(err) {
 			return Binary{}, err
 		}
 		failures = append(failures, err)
@@ -270,7 +285,7 @@ func (in *Installer) install(ctx context.Context, host Platform, version string,
 	if err := in.cache.open(); err != nil {
 		return Binary{}, in.cacheFault(err)
 	}
-	unlock, err := lock(ctx, in.cache.lockFile(version), func() { in.events.waiting(version) })
+	unlock, locked, err := in.cache.wait(ctx, version, func() { in.events.waiting(version) })
 	if err != nil {
 		if ctx.Err() != nil {
 			return Binary{}, interrupted(ctx)
@@ -285,16 +300,15 @@ func (in *Installer) install(ctx context.Context, host Platform, version string,
 	req := Request{Version: version, Platform: host}
 	var failures []sourceFailure
 	for _, s := range sources {
-		b, err := in.fetch(ctx, s, req)
+		b, err := in.fetch(ctx, s, req, locked)
 		if err == nil {
 			in.events.done(b)
 			return b, nil
 		}
-		var local *writeError
 		if ctx.Err() != nil {
 			return Binary{}, interrupted(ctx)
 		}
-		if errors.As(err, &local) {
+		if local(err) {
 			return Binary{}, in.cacheFault(err)
 		}
 		failures = append(failures, sourceFailure{source: s.Name(), err: err})
@@ -305,71 +319,4 @@ func (in *Installer) install(ctx context.Context, host Platform, version string,
 		}
 	}
 	return Binary{}, in.notFetched(version, host, failures)
-}
-
-// fetch gets one version from one source into the cache: into a work directory
-// first, and under its name only when it is verified and on the disk.
-func (in *Installer) fetch(ctx context.Context, s Source, req Request) (Binary, error) {
-	a, err := s.Open(ctx, req)
-	if err != nil {
-		return Binary{}, err
-	}
-	defer a.Body.Close()
-	for _, w := range a.Warnings {
-		in.events.warning(w)
-	}
-	in.events.started(Started{Version: req.Version, Source: s.Name(), URL: a.URL, Size: a.Size})
-	work, err := in.cache.work(req.Version)
-	if err != nil {
-		return Binary{}, &writeError{err: err}
-	}
-	defer os.RemoveAll(work)
-	path := filepath.Join(work, req.Platform.Executable())
-	sum, size, err := in.receiveFile(ctx, a, req.Platform, path)
-	if err != nil {
-		return Binary{}, at(a.URL, err)
-	}
-	r := record{
-		Schema:      recordSchema,
-		Version:     req.Version,
-		Platform:    req.Platform,
-		SHA256:      sum,
-		Size:        size,
-		Source:      s.Name(),
-		URL:         a.URL,
-		InstalledAt: in.now().UTC(),
-	}
-	if a.Covers == CoversTransport {
-		r.Transport = a.Digest.String()
-	}
-	if err := in.cache.store(work, r); err != nil {
-		return Binary{}, &writeError{err: err}
-	}
-	b, err := in.cache.load(req.Version)
-	if err != nil {
-		return Binary{}, &writeError{err: err}
-	}
-	return b, nil
-}
-
-// receiveFile writes the artifact to path and leaves it synced and executable.
-func (in *Installer) receiveFile(ctx context.Context, a *Artifact, p Platform, path string) (string, int64, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", 0, &writeError{err: err}
-	}
-	sum, size, err := receive(ctx, a, p, in.pin, f, in.events.progress)
-	if err != nil {
-		f.Close()
-		return "", 0, err
-	}
-	err = f.Sync()
-	if err == nil {
-		// Nobody writes to it again, so that nobody does by mistake.
-		err = f.Chmod(0o555)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", 0, &writeError{err: err}
-	}
-	return sum, size, nil
 }

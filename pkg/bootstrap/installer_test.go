@@ -179,7 +179,8 @@ func TestPin(t *testing.T) {
 	wantFault(t, err, fault.Usage, "absolute")
 }
 
-func TestEnsureAsksOncePerInterval(t *testing.T) {
+// TestRefresh has Ensure never ask for what is cached, and Refresh once per interval.
+func TestRefresh(t *testing.T) {
 	s := newSite(t, httptest.NewServer)
 	s.publish(t, oldVersion, bootstrap.LinuxX64)
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
@@ -201,6 +202,13 @@ func TestEnsureAsksOncePerInterval(t *testing.T) {
 		}
 		return b
 	}
+	refresh := func(want string) {
+		t.Helper()
+		b, err := in.Refresh(t.Context(), ensure(names(list(t, in))[0]))
+		if err != nil || b.Version != want {
+			t.Errorf("found %q, %v, want %q", b.Version, err, want)
+		}
+	}
 	first := ensure(oldVersion)
 	if !first.InstalledAt.Equal(now) {
 		t.Errorf("installed at %s", first.InstalledAt)
@@ -208,17 +216,23 @@ func TestEnsureAsksOncePerInterval(t *testing.T) {
 	asked := s.total()
 	now = now.Add(23 * time.Hour)
 	s.publish(t, newVersion, bootstrap.LinuxX64)
+	refresh("")
+	now = now.Add(2 * time.Hour)
 	ensure(oldVersion)
 	if s.total() != asked {
-		t.Error("the network was used within the interval")
+		t.Error("the network was used within the interval, or by Ensure")
 	}
-	now = now.Add(2 * time.Hour)
+	refresh(newVersion)
 	ensure(newVersion)
+	asked = s.total()
+	refresh("")
+	if s.total() != asked {
+		t.Error("asked twice in an interval")
+	}
 
 	// A clock that was ahead does not put off the question for years.
 	now = now.Add(-1000 * time.Hour)
-	asked = s.total()
-	ensure(newVersion)
+	refresh("")
 	if s.total() == asked {
 		t.Error("a time to come was taken for a fresh answer")
 	}
@@ -226,23 +240,32 @@ func TestEnsureAsksOncePerInterval(t *testing.T) {
 	// The sources going back is not followed silently.
 	now = now.Add(48 * time.Hour)
 	s.publish(t, oldVersion, bootstrap.LinuxX64)
+	refresh("")
 	ensure(newVersion)
 	if len(warned) != 1 || !strings.Contains(warned[0], "keeping the newer "+newVersion) {
 		t.Errorf("warnings %q", warned)
 	}
 
-	// Offline, the cached one will do, and a line says so.
-	warned = nil
+	// Offline, the cached one will do.
 	now = now.Add(48 * time.Hour)
 	s.Close()
+	have := ensure(newVersion)
+	_, err := in.Refresh(t.Context(), have)
+	wantFault(t, err, fault.BootstrapFailed, "no source could say which amp is the latest")
 	ensure(newVersion)
-	if len(warned) != 1 || !strings.Contains(warned[0], "could not look for a newer amp, going on with "+newVersion) {
-		t.Errorf("warnings %q", warned)
-	}
 	// A version by name needs no network when it is cached.
 	if b, err := in.Ensure(t.Context(), oldVersion); err != nil || b.Version != oldVersion {
 		t.Errorf("%+v, %v", b, err)
 	}
+}
+
+func list(t *testing.T, in *bootstrap.Installer) []bootstrap.Binary {
+	t.Helper()
+	all, err := in.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func TestCanceled(t *testing.T) {

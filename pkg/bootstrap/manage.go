@@ -56,12 +56,36 @@ func notCached(what string) *fault.Error {
 		Hint("`sesame amp install` fetches it")
 }
 
-// Verify hashes a cached binary from end to end. It fails with
-// [fault.BootstrapFailed], and a [*DigestError] in the chain, when it is not what was verified before.
+// Verify hashes a cached version from end to end, also one of another platform. It fails
+// with [fault.BootstrapFailed], and a [*DigestError] in the chain, when it is not what was verified before.
 func (in *Installer) Verify(ctx context.Context, want string) (Binary, error) {
-	b, err := in.Path(want)
-	if err != nil {
+	if isLatest(want) {
+		versions, err := in.Versions()
+		if err != nil {
+			return Binary{}, err
+		}
+		if len(versions) == 0 {
+			return Binary{}, notCached("amp")
+		}
+		want = versions[0]
+	} else if _, err := in.host(want); err != nil {
 		return Binary{}, err
+	}
+	if err := checkPrivate(in.cache.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Binary{}, in.cacheFault(err)
+	}
+	damaged := func(path string, err error) error {
+		return fault.New(fault.BootstrapFailed, failedPrefix+"%s: %w", path, err).
+			Hint("`sesame amp install %s` fetches it again", want)
+	}
+	b, err := in.cache.read(want)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(in.cache.dir, want)); errors.Is(err, fs.ErrNotExist) {
+			return Binary{}, notCached("amp " + want)
+		}
+	}
+	if err != nil {
+		return Binary{}, damaged("the cached amp "+want, err)
 	}
 	got, err := hashFile(b.Path)
 	if err != nil {
@@ -70,16 +94,32 @@ func (in *Installer) Verify(ctx context.Context, want string) (Binary, error) {
 	if ctx.Err() != nil {
 		return Binary{}, interrupted(ctx)
 	}
-	if got != b.Digest {
-		wrong := &DigestError{What: "file", Algorithm: got.Algorithm, Want: b.Digest.Hex, Got: got.Hex}
-		return Binary{}, fault.New(fault.BootstrapFailed, failedPrefix+"%s: %w", b.Path, wrong).
-			Hint("`sesame amp install %s` fetches it again", b.Version)
+	compare := func(what string, want Digest) error {
+		if got == want || want.IsZero() {
+			return nil
+		}
+		return damaged(b.Path, &DigestError{What: what, Algorithm: got.Algorithm, Want: want.Hex, Got: got.Hex})
+	}
+	if err := compare("file", b.Digest); err != nil {
+		return Binary{}, err
+	}
+	if err := compare("pinned file", in.pin); err != nil {
+		return Binary{}, err
 	}
 	return b, nil
 }
 
+// Versions returns the names of all cached versions, newest first, whatever state they are in.
+func (in *Installer) Versions() ([]string, error) {
+	versions, err := in.cache.versions()
+	if err != nil {
+		return nil, in.cacheFault(err)
+	}
+	return versions, nil
+}
+
 // Remove takes a version out of the cache, usable or not. One that another
-// process is fetching is left alone; none is [fault.BootstrapFailed].
+// process is fetching or running is left alone; none is [fault.BootstrapFailed].
 func (in *Installer) Remove(_ context.Context, version string) error {
 	if !ValidVersion(version) {
 		return fault.New(fault.Usage, "%q is no version of amp", version)
@@ -90,15 +130,25 @@ func (in *Installer) Remove(_ context.Context, version string) error {
 	if err := in.cache.open(); err != nil {
 		return in.cacheFault(err)
 	}
-	unlock, err := tryLock(in.cache.lockFile(version))
+	used, _, err := in.cache.try(version + usedSuffix)
 	if err != nil {
 		return in.cacheFault(err)
 	}
-	defer unlock()
-	if err := in.cache.remove(version); err != nil {
+	defer used()
+	if err := in.remove(version); err != nil {
 		return in.cacheFault(err)
 	}
 	return nil
+}
+
+// remove is Remove, also for what somebody runs: a damaged one.
+func (in *Installer) remove(version string) error {
+	unlock, _, err := in.cache.try(version)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return in.cache.remove(version)
 }
 
 // Prune removes all but the newest keep usable versions, and what dead
@@ -141,7 +191,8 @@ func (c cache) sweepOld(before time.Time) {
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && strings.HasPrefix(e.Name(), workPrefix) && info.ModTime().Before(before) {
+		left := strings.HasPrefix(e.Name(), workPrefix) || strings.HasPrefix(e.Name(), partsPrefix)
+		if err == nil && left && info.ModTime().Before(before) {
 			_ = os.RemoveAll(filepath.Join(c.dir, e.Name()))
 		}
 	}

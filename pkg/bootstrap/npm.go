@@ -104,27 +104,20 @@ func (s *npm) Open(ctx context.Context, req Request) (*Artifact, error) {
 	if err != nil {
 		return nil, at(address, err)
 	}
-	resp, err := setup.get.get(ctx, tarball, setup.header(tarball, "")) //nolint:bodyclose // the artifact's reader closes it
+	a, err := setup.get.file(ctx, tarball, setup.header(tarball, ""), req)
 	if err != nil && ctx.Err() == nil && !sameHost(tarball, setup.registry) {
 		// A mirror that copies the original's addresses has the file in the usual place.
 		short := strings.TrimPrefix(name, npmScope+"/")
 		usual := setup.registry + name + "/-/" + short + "-" + req.Version + ".tgz"
-		if own, ownErr := setup.get.get(ctx, usual, setup.header(usual, "")); ownErr == nil { //nolint:bodyclose // likewise
-			resp, err, tarball = own, nil, usual
+		if own, ownErr := setup.get.file(ctx, usual, setup.header(usual, ""), req); ownErr == nil {
+			a, err = own, nil
 		}
 	}
 	if err != nil {
 		return nil, at(tarball, err)
 	}
-	return &Artifact{
-		Body:     resp.Body,
-		Size:     resp.ContentLength,
-		Packing:  NPMTarball,
-		Digest:   digest,
-		Covers:   CoversTransport,
-		URL:      publicURL(tarball),
-		Warnings: setup.warnings,
-	}, nil
+	a.Packing, a.Digest, a.Covers, a.Warnings = NPMTarball, digest, CoversTransport, setup.warnings
+	return a, nil
 }
 
 // prepare reads npm's configuration once; a failure is tried again the next time.
@@ -142,7 +135,7 @@ func (s *npm) prepare(ctx context.Context) (*npmSetup, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt, warnings, err := config.transport(s.network.transport())
+	rt, warnings, err := config.transport(s.network.Transport)
 	if err != nil {
 		return nil, err
 	}

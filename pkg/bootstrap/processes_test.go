@@ -3,8 +3,10 @@
 package bootstrap_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,7 +40,9 @@ func TestMain(m *testing.M) {
 	list, err := bootstrap.ParseSources(strings.Fields(os.Getenv("BOOTSTRAP_SOURCES")), bootstrap.Network{Timeouts: quick()})
 	if err == nil {
 		var in *bootstrap.Installer
-		in, err = bootstrap.New(bootstrap.Options{Dir: os.Getenv("BOOTSTRAP_DIR"), Sources: list, Platform: bootstrap.LinuxX64, Timeouts: quick()})
+		in, err = bootstrap.New(bootstrap.Options{Dir: os.Getenv("BOOTSTRAP_DIR"), Sources: list, Platform: bootstrap.LinuxX64, Timeouts: quick(), Events: bootstrap.Events{
+			Waiting: func(string) { fmt.Println("waiting") },
+		}})
 		if err == nil {
 			var b bootstrap.Binary
 			b, err = in.Ensure(context.Background(), newVersion)
@@ -120,59 +125,121 @@ func TestProcessesShareOneDownload(t *testing.T) {
 	}
 }
 
-// TestKilledInMidDownload kills the one process that fetches: nothing of it
-// counts, nobody waits for its lock, and the next one clears up after it.
-func TestKilledInMidDownload(t *testing.T) {
+// TestKilled kills the one process that fetches, at 50 instants: nothing of it counts,
+// nobody waits for its lock, and the next one goes on where it was and clears up after it.
+func TestKilled(t *testing.T) {
+	const kills = 50
 	s := newSite(t, httptest.NewServer)
 	data := s.publish(t, newVersion, bootstrap.LinuxX64)
-	cache := filepath.Join(t.TempDir(), "amp")
 	file := "/" + newVersion + "/amp-linux-x64"
 	s.handle(file+".gz", nil)
-	half := make(chan struct{})
-	s.handle(file, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write(data[:len(data)/2])
-		flush(w)
-		close(half)
-		<-r.Context().Done()
-	})
-	cmd := child(t, cache, "BOOTSTRAP_SOURCES="+s.URL)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	<-half
-	// Sent is not written: wait until a part of it is on the disk.
-	for {
-		files, _ := filepath.Glob(filepath.Join(cache, ".work-*", "amp"))
-		if len(files) == 1 {
-			if info, err := os.Stat(files[0]); err == nil && info.Size() > 0 {
-				break
+	cache := filepath.Join(t.TempDir(), "amp")
+	resumed := 0
+	for i := range kills {
+		// The server stops somewhere, so that the kill comes in the middle.
+		stop := len(data) * i / kills
+		reached := make(chan struct{})
+		var once sync.Once
+		s.ranged(file, data, func(sent int, r *http.Request) {
+			if sent >= stop {
+				once.Do(func() { close(reached) })
+				<-r.Context().Done()
 			}
+		})
+		cmd := child(t, cache, "BOOTSTRAP_SOURCES="+s.URL)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
 		}
-		if t.Context().Err() != nil {
-			t.Fatal("nothing was written")
+		<-reached
+		time.Sleep(time.Duration(i%5) * 4 * time.Millisecond)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond)
+		_ = cmd.Wait()
+		in := installer(t, bootstrap.Options{Dir: cache, Sources: sources(t, bootstrap.Network{}, s.URL)})
+		if list, err := in.List(); err != nil || len(list) != 0 {
+			t.Fatalf("half a file counts: %v, %v", list, err)
+		}
+		if s.header(file, "Range") != "" {
+			resumed++
+		}
 	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	if resumed < kills/2 {
+		t.Errorf("%d of %d processes resumed", resumed, kills)
 	}
-	_ = cmd.Wait()
-	left, err := filepath.Glob(filepath.Join(cache, ".work-*"))
-	if err != nil || len(left) != 1 {
-		t.Fatalf("the kill came too late to test anything: %q, %v", left, err)
-	}
-	s.publish(t, newVersion, bootstrap.LinuxX64)
+	s.ranged(file, data, nil)
 	in := installer(t, bootstrap.Options{Dir: cache, Sources: sources(t, bootstrap.Network{}, s.URL)})
-	if list, err := in.List(); err != nil || len(list) != 0 {
-		t.Errorf("half a file counts: %v, %v", list, err)
-	}
 	b, err := in.Ensure(t.Context(), newVersion)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantFile(t, b.Path, data)
-	if left, _ := filepath.Glob(filepath.Join(cache, ".work-*")); len(left) != 0 {
-		t.Errorf("left behind: %q", left)
+	for _, pattern := range []string{".work-*", ".part-*"} {
+		if left, _ := filepath.Glob(filepath.Join(cache, pattern)); len(left) != 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+}
+
+// TestManyProcesses has fifty of them want one version, and the one that fetches it die.
+func TestManyProcesses(t *testing.T) {
+	const many = 50
+	s := newSite(t, httptest.NewServer)
+	data := s.publish(t, newVersion, bootstrap.LinuxX64)
+	file := "/" + newVersion + "/amp-linux-x64"
+	s.handle(file+".gz", nil)
+	cache := filepath.Join(t.TempDir(), "amp")
+	half := make(chan struct{})
+	var served atomic.Int64
+	var once sync.Once
+	s.ranged(file, data, func(sent int, r *http.Request) {
+		served.Add(spoonful)
+		if sent >= len(data)/2 && r.Header.Get("Range") == "" {
+			once.Do(func() { close(half) })
+			<-r.Context().Done()
+		}
+	})
+	first := child(t, cache, "BOOTSTRAP_SOURCES="+s.URL)
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-half
+	var waiting, wg sync.WaitGroup
+	for range many {
+		cmd := child(t, cache, "BOOTSTRAP_SOURCES="+s.URL)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waiting.Add(1)
+		wg.Go(func() {
+			lines := bufio.NewReader(out)
+			if line, err := lines.ReadString('\n'); line != "waiting\n" {
+				t.Errorf("it did not wait: %q, %v", line, err)
+			}
+			waiting.Done()
+			rest, _ := io.ReadAll(lines)
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%v: %s", err, rest)
+			}
+		})
+	}
+	waiting.Wait()
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait()
+	wg.Wait()
+	wantFile(t, filepath.Join(cache, newVersion, "amp"), data)
+	if n := s.hits(file); n != 2 {
+		t.Errorf("asked for %d times", n)
+	}
+	// What was on its way to the dead one is lost.
+	if n := served.Load(); n > int64(len(data))*3/2 {
+		t.Errorf("served %d bytes of %d", n, len(data))
 	}
 }
 

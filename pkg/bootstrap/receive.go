@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 )
 
 const (
@@ -35,37 +36,52 @@ type writeError struct{ err error }
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-// receive unpacks a into dst while it hashes both what comes and what is
-// written. It returns the sha256 and the size of the file, and an error unless
-// everything is as the source, and the pin if there is one, says. What is in
-// dst after an error must not be used.
-func receive(ctx context.Context, a *Artifact, platform Platform, pin Digest, dst io.Writer, progress func(int64)) (string, int64, error) {
-	if a.Digest.IsZero() && pin.IsZero() {
-		return "", 0, errUnverified
-	}
-	out := &fileSink{dst: dst, sum: newHash("sha256")}
-	in := &wire{ctx: ctx, src: a.Body, size: a.Size, progress: progress}
-	if !a.Digest.IsZero() {
-		h := newHash(a.Digest.Algorithm)
-		if h == nil {
-			return "", 0, fmt.Errorf("refused: unknown checksum algorithm %q", a.Digest.Algorithm)
+// received is what came of an artifact.
+type received struct {
+	sum  string // sha256 of Amp's file, in hex
+	size int64
+	raw  bool // what was sent is Amp's file, and nothing was unpacked
+}
+
+// checksums says what has to be hashed to verify a. It fails when nothing would.
+func checksums(a *Artifact, pin Digest) (onWire, onFile hash.Hash, err error) {
+	if a.Digest.IsZero() {
+		if pin.IsZero() {
+			return nil, nil, errUnverified
 		}
-		switch {
-		case a.Covers == CoversTransport:
-			in.sum = h
-		case a.Digest.Algorithm != "sha256": // that one is taken anyway
-			out.extra = h
-		}
+		return nil, nil, nil
 	}
-	err := unpack(a.Packing, in, out, platform)
+	h := newHash(a.Digest.Algorithm)
+	switch {
+	case h == nil:
+		return nil, nil, fmt.Errorf("refused: unknown checksum algorithm %q", a.Digest.Algorithm)
+	case a.Covers == CoversTransport:
+		return h, nil, nil
+	case a.Digest.Algorithm == "sha256": // that one is taken anyway
+		return nil, nil, nil
+	}
+	return nil, h, nil
+}
+
+// receive unpacks what comes out of the wire into the file that create makes, while it
+// hashes both what comes and what is written. It returns an error unless everything is
+// as the source, and the pin if there is one, says. What was written before an error must not be used.
+func receive(in *wire, a *Artifact, entry string, pin Digest, create func() (io.Writer, error)) (received, error) {
+	onWire, onFile, err := checksums(a, pin)
+	if err != nil {
+		return received{}, err
+	}
+	in.sum = onWire
+	out := &fileSink{create: create, sum: newHash("sha256"), extra: onFile}
+	raw, err := unpack(a.Packing, in, out, entry)
 	var local *writeError
-	if ctx.Err() != nil || errors.As(err, &local) || in.err != nil || errors.Is(err, errTooLarge) {
-		return "", 0, in.explain(err)
+	if in.ctx.Err() != nil || errors.As(err, &local) || in.err != nil || errors.Is(err, errTooLarge) {
+		return received{}, in.because(err)
 	}
 	// A broken stream shows in the archive first, but the digest is what explains
 	// it; so the rest is read whatever the archive looked like.
-	if _, drainErr := io.CopyBuffer(io.Discard, io.LimitReader(in, maxBinary), make([]byte, copyBuffer)); drainErr != nil {
-		return "", 0, in.explain(drainErr)
+	if _, drainErr := io.CopyBuffer(io.Discard, in, make([]byte, copyBuffer)); drainErr != nil {
+		return received{}, in.because(drainErr)
 	}
 	html := looksLikeHTML(in.head) || looksLikeHTML(out.head)
 	compare := func(what string, want Digest, got string) error {
@@ -76,11 +92,11 @@ func receive(ctx context.Context, a *Artifact, platform Platform, pin Digest, ds
 	}
 	if in.sum != nil {
 		if err := compare("package", a.Digest, sumOf(in.sum)); err != nil {
-			return "", 0, err
+			return received{}, err
 		}
 	}
 	if err != nil {
-		return "", 0, err
+		return received{}, err
 	}
 	sum := sumOf(out.sum)
 	if a.Covers == CoversFile {
@@ -89,32 +105,48 @@ func receive(ctx context.Context, a *Artifact, platform Platform, pin Digest, ds
 			got = sumOf(out.extra)
 		}
 		if err := compare("file", a.Digest, got); err != nil {
-			return "", 0, err
+			return received{}, err
 		}
 	}
 	if err := compare("pinned file", pin, sum); err != nil {
-		return "", 0, err
+		return received{}, err
 	}
-	return sum, out.size, nil
+	return received{sum: sum, size: out.size, raw: raw}, nil
 }
 
-// unpack copies Amp's file from what is sent to dst.
-func unpack(packing Packing, src io.Reader, dst io.Writer, platform Platform) error {
+// unpack copies the program from what is sent to dst, and reports whether that was all that there was to do.
+func unpack(packing Packing, src io.Reader, dst *fileSink, entry string) (raw bool, err error) {
+	buffered := bufio.NewReaderSize(src, copyBuffer)
+	if packing == RawOrGzip {
+		packing = Raw
+		if head, err := buffered.Peek(2); err == nil && bytes.Equal(head, gzipMagic()) {
+			packing = Gzip
+		}
+	}
 	switch packing {
 	case Raw:
-		return copyFile(dst, src)
+		// It is in the spool, and hashing is all that is left.
+		dst.create = nil
+		return true, copyFile(dst, buffered)
 	case Gzip, NPMTarball:
-		z, err := gzip.NewReader(bufio.NewReaderSize(src, copyBuffer))
+		z, err := gzip.NewReader(buffered)
 		if err != nil {
-			return fmt.Errorf("not gzip: %w", err)
+			return false, fmt.Errorf("not gzip: %w", err)
 		}
 		defer z.Close()
+		ahead := newAhead(dst)
 		if packing == NPMTarball {
-			return untar(dst, z, "package/"+platform.Executable())
+			err = untar(ahead, z, entry)
+		} else {
+			err = copyFile(ahead, z)
 		}
-		return copyFile(dst, z)
+		// What the writer met is the cause of what its caller saw.
+		if writeErr := ahead.close(); writeErr != nil {
+			err = writeErr
+		}
+		return false, err
 	}
-	return fmt.Errorf("unknown packing %d", packing)
+	return false, fmt.Errorf("unknown packing %d", packing)
 }
 
 func copyFile(dst io.Writer, src io.Reader) error {
@@ -189,71 +221,50 @@ func checkEntry(entry *tar.Header) error {
 // headLen is how much of a stream is kept to say what it was instead.
 const headLen = 64
 
-// wire is the stream as it is sent: counted, hashed, held to the promised size.
+// wire is the stream as it is sent, read from the spool: hashed, and its progress told.
 type wire struct {
-	ctx      context.Context //nolint:containedctx // lives for one call of receive
-	src      io.Reader
-	size     int64
-	received int64
+	ctx      context.Context //nolint:containedctx // lives for one attempt
+	spool    *spool
 	sum      hash.Hash // nil when the digest is of the file
 	head     []byte
-	progress func(int64)
-	err      error // of the source, not of what was made of its bytes
+	progress func()
+	err      error // of the source or the spool, not of what was made of the bytes
 }
 
 func (w *wire) Read(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	if err := w.ctx.Err(); err != nil {
-		w.err = err
-		return 0, err
+	n, err := w.spool.Read(p)
+	if len(w.head) < headLen {
+		w.head = append(w.head, p[:min(n, headLen-len(w.head))]...)
 	}
-	n, err := w.src.Read(p)
-	if n > 0 {
-		w.received += int64(n)
-		if len(w.head) < headLen {
-			w.head = append(w.head, p[:min(n, headLen-len(w.head))]...)
-		}
-		if w.sum != nil {
-			w.sum.Write(p[:n])
-		}
-		w.progress(w.received)
+	if w.sum != nil {
+		w.sum.Write(p[:n])
 	}
-	switch {
-	case w.size >= 0 && w.received > w.size:
-		err = fmt.Errorf("more came than the %d bytes that were promised", w.size)
-	case errors.Is(err, io.EOF) && w.size >= 0 && w.received < w.size:
-		err = io.ErrUnexpectedEOF
-	}
+	w.progress()
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.err = err
 	}
 	return n, err
 }
 
-// explain says how far the stream came when it was the source that failed.
-func (w *wire) explain(err error) error {
-	if w.err == nil || w.ctx.Err() != nil {
-		return err
+// because returns what happened on the wire, in the place of what was made of it.
+func (w *wire) because(err error) error {
+	if w.err != nil {
+		return w.err
 	}
-	cause := w.err
-	if errors.Is(cause, io.ErrUnexpectedEOF) {
-		cause = errors.New("the connection ended early")
-	}
-	if w.size >= 0 {
-		return fmt.Errorf("%w (after %d of %d bytes)", cause, w.received, w.size)
-	}
-	return fmt.Errorf("%w (after %d bytes)", cause, w.received)
+	return err
 }
 
 // fileSink is Amp's file as it is written: counted, hashed, bounded.
 type fileSink struct {
-	dst   io.Writer
-	sum   hash.Hash
-	extra hash.Hash // what the source's digest is compared with; nil without one
-	size  int64
-	head  []byte
+	create func() (io.Writer, error) // nil: it is only hashed
+	dst    io.Writer
+	sum    hash.Hash
+	extra  hash.Hash // what the source's digest is compared with; nil without one
+	size   int64
+	head   []byte
 }
 
 func (s *fileSink) Write(p []byte) (int, error) {
@@ -267,12 +278,69 @@ func (s *fileSink) Write(p []byte) (int, error) {
 	if s.extra != nil {
 		s.extra.Write(p)
 	}
-	n, err := s.dst.Write(p)
-	s.size += int64(n)
-	if err != nil {
+	s.size += int64(len(p))
+	if s.create == nil {
+		return len(p), nil
+	}
+	if s.dst == nil {
+		var err error
+		if s.dst, err = s.create(); err != nil {
+			return 0, &writeError{err: err}
+		}
+	}
+	if n, err := s.dst.Write(p); err != nil {
 		return n, &writeError{err: err}
 	}
-	return n, nil
+	return len(p), nil
+}
+
+// ahead lets what unpacks go on while what it made is hashed and written.
+type ahead struct {
+	full, free chan []byte
+	done       chan struct{}
+	failed     atomic.Bool
+	err        error // to be read when done
+}
+
+func newAhead(dst io.Writer) *ahead {
+	const buffers = 4
+	a := &ahead{full: make(chan []byte, buffers), free: make(chan []byte, buffers), done: make(chan struct{})}
+	for range buffers {
+		a.free <- make([]byte, 0, copyBuffer)
+	}
+	go func() {
+		defer close(a.done)
+		for b := range a.full {
+			if a.err == nil {
+				if _, a.err = dst.Write(b); a.err != nil {
+					a.failed.Store(true)
+				}
+			}
+			a.free <- b[:0]
+		}
+	}()
+	return a
+}
+
+func (a *ahead) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		if a.failed.Load() {
+			return total, io.ErrClosedPipe
+		}
+		b := <-a.free
+		n := min(len(p), cap(b))
+		a.full <- append(b, p[:n]...)
+		p, total = p[n:], total+n
+	}
+	return total, nil
+}
+
+// close waits for everything to be written and returns what the writing failed with.
+func (a *ahead) close() error {
+	close(a.full)
+	<-a.done
+	return a.err
 }
 
 // isExecutable reports whether the system goos starts a file that begins with

@@ -40,7 +40,7 @@ func TestSourceOfAnotherKind(t *testing.T) {
 		"as promised":            {artifact: bootstrap.Artifact{Size: size, Digest: sum}},
 		"size unknown":           {artifact: bootstrap.Artifact{Size: -1, Digest: sum}},
 		"digest of what is sent": {artifact: bootstrap.Artifact{Size: size, Digest: sum, Covers: bootstrap.CoversTransport}},
-		"longer than promised":   {artifact: bootstrap.Artifact{Size: size - 1, Digest: sum}, words: "more came than the"},
+		"longer than promised":   {artifact: bootstrap.Artifact{Size: size - 1, Digest: sum}, words: "more came than was promised"},
 		"shorter":                {artifact: bootstrap.Artifact{Size: size + 1, Digest: sum}, words: "ended early"},
 		"unknown algorithm":      {artifact: bootstrap.Artifact{Size: size, Digest: bootstrap.Digest{Algorithm: "md5", Hex: "00"}}, words: `"md5"`},
 		"unknown packing":        {artifact: bootstrap.Artifact{Size: size, Digest: sum, Packing: 9}, words: "packing 9"},

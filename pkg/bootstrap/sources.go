@@ -32,13 +32,6 @@ func (n Network) os() string {
 	return runtime.GOOS
 }
 
-func (n Network) transport() http.RoundTripper {
-	if n.Transport != nil {
-		return n.Transport
-	}
-	return newTransport(n.Environ, n.Timeouts.orDefault())
-}
-
 // ParseSources makes sources of configuration values: "static", "storage",
 // "npm", the http(s) base of a mirror, or a directory (absolute, or beginning
 // with ./, ../ or ~/). None means the first three. A value that is nothing of
@@ -48,7 +41,11 @@ func ParseSources(values []string, n Network) ([]Source, error) {
 		values = []string{"static", "storage", "npm"}
 	}
 	if n.Transport == nil {
-		n.Transport = n.transport() // one pool of connections for all
+		authorities, err := roots(n.Environ)
+		if err != nil {
+			return nil, err
+		}
+		n.Transport = newTransport(n.Environ, n.Timeouts.orDefault(), authorities) // one pool of connections for all
 	}
 	get := newGetter(n.Transport, n.UserAgent, n.Timeouts.orDefault())
 	sources := make([]Source, 0, len(values))

@@ -1,12 +1,10 @@
 package bootstrap
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 )
@@ -53,9 +51,9 @@ func (t *tree) Open(ctx context.Context, req Request) (*Artifact, error) {
 		return nil, err
 	}
 	file := dir + binaryName(req.Platform)
-	a, err := t.open(ctx, file+".gz")
+	a, err := t.open(ctx, file+".gz", req)
 	if err != nil && missing(err) {
-		a, err = t.open(ctx, file)
+		a, err = t.open(ctx, file, req)
 	}
 	if err != nil {
 		return nil, err
@@ -84,34 +82,15 @@ func (t *tree) digest(ctx context.Context, address string) (Digest, error) {
 	return digest, nil
 }
 
-func (t *tree) open(ctx context.Context, address string) (*Artifact, error) {
-	resp, err := t.get.get(ctx, address, nil)
+func (t *tree) open(ctx context.Context, address string, req Request) (*Artifact, error) {
+	a, err := t.get.file(ctx, address, nil, req)
 	if err != nil {
 		return nil, at(address, err)
 	}
-	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if strings.EqualFold(strings.TrimSpace(kind), "text/html") {
-		resp.Body.Close()
-		return nil, at(address, errWebPage)
-	}
 	// Servers differ in whether they undo the compression of a .gz on the way, or
 	// add one: the first bytes know. No executable begins like gzip does.
-	r := bufio.NewReaderSize(resp.Body, copyBuffer)
-	packing := Raw
-	if head, err := r.Peek(2); err == nil && bytes.Equal(head, gzipMagic()) {
-		packing = Gzip
-	}
-	return &Artifact{
-		Body:    readCloser{Reader: r, Closer: resp.Body},
-		Size:    resp.ContentLength,
-		Packing: packing,
-		URL:     publicURL(address),
-	}, nil
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
+	a.Packing = RawOrGzip
+	return a, nil
 }
 
 // missing reports whether err may mean that there is no such file. Buckets that

@@ -1,0 +1,14 @@
+package bootstrap
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// inode is the file's inode number and the time of its last change in any way, in nanoseconds.
+func inode(info fs.FileInfo) (number uint64, changed int64) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Ino, st.Ctim.Nano()
+	}
+	return 0, 0
+}
