@@ -57,6 +57,7 @@ func newAmpCmd(a *app, runF func(context.Context, *ampOptions) error) *cobra.Com
 	for _, c := range []*cobra.Command{list, version} {
 		c.Flags().BoolVar(&opts.json, "json", false, "print JSON")
 	}
+	install.Flags().BoolVar(&opts.json, "json", false, "print what happens, and the build, as JSON lines")
 	cmd := group(&cobra.Command{Use: "amp", Short: "Fetch and look after Amp's binaries"})
 	cmd.AddCommand(
 		install,
@@ -83,18 +84,32 @@ func (o *ampOptions) run(ctx context.Context, action ampAction) error {
 }
 
 func ampInstall(ctx context.Context, o *ampOptions, cfg *config.Config, dirs config.Dirs) error {
+	version := o.version
+	if version == "" {
+		version = cfg.Amp.Version
+	}
+	if version != cfg.Amp.Version {
+		cfg = unpinned(cfg)
+	}
 	in, show, err := o.app.showingInstaller(cfg, dirs)
 	if err != nil {
 		return err
 	}
 	defer show.end()
-	version := o.version
-	if version == "" {
-		version = cfg.Amp.Version
+	if o.json {
+		show.events = o.app.io.Out
 	}
 	binary, err := in.Install(ctx, version)
 	if err != nil {
 		return err
+	}
+	if o.json {
+		return printJSON(o.app.io.Out, struct {
+			Type          string `json:"type"`
+			Subtype       string `json:"subtype"`
+			SchemaVersion int    `json:"schema_version"`
+			ampBuild
+		}{"sesame", "installed", 1, newAmpBuild(binary, version == cfg.Amp.Version)})
 	}
 	return o.app.answer("%s\n", binary.Path)
 }
@@ -148,7 +163,7 @@ func ampVersion(ctx context.Context, o *ampOptions, cfg *config.Config, dirs con
 }
 
 func ampList(_ context.Context, o *ampOptions, cfg *config.Config, dirs config.Dirs) error {
-	in, err := o.app.installer(cfg, dirs)
+	in, err := o.app.installer(unpinned(cfg), dirs)
 	if err != nil {
 		return err
 	}
@@ -184,29 +199,34 @@ func ampList(_ context.Context, o *ampOptions, cfg *config.Config, dirs config.D
 }
 
 func ampVerify(ctx context.Context, o *ampOptions, cfg *config.Config, dirs config.Dirs) error {
-	in, err := o.app.installer(cfg, dirs)
+	in, err := o.app.installer(unpinned(cfg), dirs)
 	if err != nil {
 		return err
 	}
+	pinned, err := o.app.installer(cfg, dirs)
+	if err != nil {
+		return err
+	}
+	verify := func(version string) (bootstrap.Binary, error) {
+		if version == cfg.Amp.Version {
+			return pinned.Verify(ctx, version)
+		}
+		return in.Verify(ctx, version)
+	}
 	if o.version != "" {
-		binary, err := in.Verify(ctx, o.version)
+		binary, err := verify(o.version)
 		if err != nil {
 			return err
 		}
 		return o.app.answer("%s ok\n", binary.Version)
 	}
-	list, err := in.List()
+	versions, err := in.Versions()
 	if err != nil {
 		return err
 	}
 	var first error
-	for _, b := range list {
-		// A cache may be shared with machines of other kinds.
-		if _, err := in.Path(b.Version); err != nil {
-			o.app.say("amp %s is for %s: not checked", b.Version, b.Platform)
-			continue
-		}
-		_, err := in.Verify(ctx, b.Version)
+	for _, version := range versions {
+		_, err := verify(version)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -217,18 +237,18 @@ func ampVerify(ctx context.Context, o *ampOptions, cfg *config.Config, dirs conf
 				first = err
 			}
 		}
-		if err := o.app.answer("%s %s\n", b.Version, state); err != nil {
+		if err := o.app.answer("%s %s\n", version, state); err != nil {
 			return err
 		}
 	}
-	if len(list) == 0 {
+	if len(versions) == 0 {
 		o.app.say("no Amp in the cache (`sesame amp install` fetches it)")
 	}
 	return first
 }
 
 func ampPrune(ctx context.Context, o *ampOptions, cfg *config.Config, dirs config.Dirs) error {
-	in, err := o.app.installer(cfg, dirs)
+	in, err := o.app.installer(unpinned(cfg), dirs)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sesame-cli/sesame/pkg/amp/session"
 	"github.com/sesame-cli/sesame/pkg/bootstrap"
@@ -115,6 +116,118 @@ func TestAmpInstallRefused(t *testing.T) {
 	w.want(t, 2, "amp", "install")
 	if _, err := os.Stat(filepath.Join(w.home, ".cache/sesame/amp", oldAmp)); err == nil {
 		t.Error("something was installed")
+	}
+}
+
+// The pin is of the configured version, whatever it comes packed in.
+func TestAmpPin(t *testing.T) {
+	w := newWorld(t)
+	w.mirror(t, oldAmp, newAmp)
+	w.want(t, 0, "amp", "install", newAmp)
+	out, _ := w.want(t, 0, "amp", "version", "--json")
+	var build ampBuild
+	if err := json.Unmarshal([]byte(out), &build); err != nil {
+		t.Fatal(err)
+	}
+	w.env["SESAME_AMP_SHA256"] = build.SHA256
+	_, errOut := w.want(t, 2, "amp", "install")
+	wantIn(t, errOut, "SESAME_AMP_SHA256: a digest is of one version", "hint: set amp.version")
+	w.env["SESAME_AMP_VERSION"] = newAmp
+	w.want(t, 0, "amp", "install")
+	w.want(t, 0, "amp", "path")
+
+	// Another file under the version's name is neither taken from the cache nor from a source.
+	w.env["SESAME_AMP_SHA256"] = strings.Repeat("ab", 32)
+	w.want(t, 5, "amp", "path")
+	_, errOut = w.want(t, 5, "amp", "install")
+	wantIn(t, errOut, "wrong sha256 of the pinned file", build.SHA256, "put its digest into amp.sha256")
+	_, errOut = w.want(t, 5, "amp", "verify")
+	wantIn(t, errOut, "wrong sha256 of the pinned file")
+	own := w.write(t, "own", "#!/bin/sh\n")
+	if err := os.Chmod(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.env["SESAME_AMP_PATH"] = own
+	_, errOut = w.want(t, 5, "amp", "path")
+	wantIn(t, errOut, "wrong sha256 of the pinned file")
+	// It is not of other versions.
+	w.want(t, 0, "amp", "install", oldAmp)
+	w.want(t, 0, "amp", "list")
+}
+
+func TestAmpInstallJSON(t *testing.T) {
+	w := newWorld(t)
+	w.mirror(t, newAmp)
+	out, _ := w.want(t, 0, "amp", "install", "--json")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	var subtypes []string
+	for _, line := range lines {
+		var e fetchEvent
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Type != "sesame" {
+			t.Fatalf("%q: %v", line, err)
+		}
+		subtypes = append(subtypes, e.Subtype)
+	}
+	if got := strings.Join(subtypes, " "); got != "fetch_started fetch_progress fetch_done installed" {
+		t.Errorf("got %s", got)
+	}
+	wantIn(t, lines[0], `"version":"`+newAmp+`"`, `"size":22004`)
+	wantIn(t, lines[len(lines)-1], `"schema_version":1`, `"sha256":"`, `"selected":true`)
+}
+
+// A newer Amp is looked for while one runs, and is what the next turn gets.
+func TestRefreshAmp(t *testing.T) {
+	w := newWorld(t)
+	w.mirror(t, oldAmp)
+	w.want(t, 0, "amp", "install")
+	w.mirror(t, oldAmp, newAmp)
+	dirs, err := w.dirs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.env["SESAME_AMP_UPDATE_INTERVAL"] = "0s"
+	w.env["SESAME_AMP_KEEP_VERSIONS"] = "1"
+	cfg, err := w.load(newModesCmd(w.app, nil), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := w.ensureAmp(t.Context(), cfg, dirs)
+	if err != nil || running.Version != oldAmp {
+		t.Fatalf("%+v, %v", running, err)
+	}
+	release := w.useAmp(cfg, dirs, running)
+	w.errOut.Reset()
+	stop := w.refreshAmp(t.Context(), cfg, dirs, running)
+	for {
+		if b, err := w.cachedAmp(cfg, dirs); err == nil && b.Version == newAmp {
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("it never came")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // it looks for what to prune
+	stop()
+	release()
+	if got := w.errOut.String(); got != "sesame: amp "+newAmp+" is there for the next turn\n" {
+		t.Errorf("it said %q", got)
+	}
+	if out, _ := w.want(t, 0, "amp", "list", "--json"); !strings.Contains(out, oldAmp) {
+		t.Errorf("the one that ran was removed: %s", out)
+	}
+
+	// Offline there is one line about it.
+	w.env["SESAME_AMP_SOURCES"] = filepath.Join(w.cwd, "nowhere")
+	if cfg, err = w.load(newModesCmd(w.app, nil), ""); err != nil {
+		t.Fatal(err)
+	}
+	w.errOut.Reset()
+	stop = w.refreshAmp(t.Context(), cfg, dirs, running)
+	time.Sleep(200 * time.Millisecond)
+	stop()
+	if got := w.errOut.String(); strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "sesame: warning: could not look for a newer amp, going on with "+oldAmp) {
+		t.Errorf("it said %q", got)
 	}
 }
 

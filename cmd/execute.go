@@ -34,6 +34,8 @@ func (t *turn) execute(ctx context.Context, s *session.Session) error {
 	if err != nil {
 		return err
 	}
+	defer a.useAmp(t.config, t.dirs, binary)()
+	defer a.refreshAmp(ctx, t.config, t.dirs, binary)()
 	settings, err := amp.SessionSettings(t.userSettings(), mode)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ const megabyte = 1_000_000
 func TestFetchProgressLines(t *testing.T) {
 	w := newWorld(t)
 	p := &fetchProgress{app: w.app}
-	e := p.events()
+	e := p.hooks()
 	e.Started(bootstrap.Started{Version: newAmp, Source: "npm", URL: "https://x.example/amp.tgz", Size: 40 * megabyte})
 	for n := int64(0); n <= 40*megabyte; n += megabyte / 2 {
 		e.Progress(n)
@@ -60,7 +60,7 @@ func TestFetchProgressBar(t *testing.T) {
 	w := newWorld(t)
 	w.io.ErrTerminal = true
 	p := &fetchProgress{app: w.app}
-	e := p.events()
+	e := p.hooks()
 	// take is what was shown since the last time.
 	take := func() string {
 		defer w.errOut.Reset()

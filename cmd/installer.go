@@ -3,7 +3,9 @@ package cmd
 import (
 	"context"
 	"maps"
+	"strings"
 
+	"github.com/sesame-cli/sesame/pkg/amp/session"
 	"github.com/sesame-cli/sesame/pkg/bootstrap"
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -19,6 +21,19 @@ func (a *app) installer(cfg *config.Config, dirs config.Dirs) (*bootstrap.Instal
 // showingInstaller is installer with what shows its progress; call the latter's end
 // when the installer has returned, however it did.
 func (a *app) showingInstaller(cfg *config.Config, dirs config.Dirs) (*bootstrap.Installer, *fetchProgress, error) {
+	show := &fetchProgress{app: a, verbose: cfg.Verbose}
+	if a.report != nil && a.output == config.StreamJSON {
+		show.events = a.io.Out
+	}
+	in, err := a.newInstaller(cfg, dirs, show)
+	return in, show, err
+}
+
+func (a *app) newInstaller(cfg *config.Config, dirs config.Dirs, show *fetchProgress) (*bootstrap.Installer, error) {
+	if cfg.Amp.SHA256 != "" && cfg.Amp.Version == bootstrap.Latest {
+		return nil, fault.New(fault.Usage, "%s: a digest is of one version, and amp.version is latest", cfg.Origin("amp.sha256").Of("amp.sha256")).
+			Hint("set amp.version to the version that it is of")
+	}
 	// Sources may ask npm for its configuration: another program, which needs no key.
 	env := maps.Clone(a.env)
 	delete(env, "AMP_API_KEY")
@@ -28,17 +43,16 @@ func (a *app) showingInstaller(cfg *config.Config, dirs config.Dirs) (*bootstrap
 		UserAgent: "sesame/" + readBuild().Version,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	show := &fetchProgress{app: a, verbose: cfg.Verbose}
-	in, err := bootstrap.New(bootstrap.Options{
+	return bootstrap.New(bootstrap.Options{
 		Dir:            dirs.Amp(),
+		SHA256:         cfg.Amp.SHA256,
 		Sources:        sources,
 		UpdateInterval: cfg.Amp.UpdateInterval,
 		Now:            a.now,
-		Events:         show.events(),
+		Events:         show.hooks(),
 	})
-	return in, show, err
 }
 
 // ensureAmp is the Amp to run: the user's own, or one from the cache, fetched first
@@ -49,7 +63,7 @@ func (a *app) ensureAmp(ctx context.Context, cfg *config.Config, dirs config.Dir
 		return bootstrap.Binary{}, err
 	}
 	if path != "" {
-		return bootstrap.FromPath(path)
+		return pinnedPath(cfg, path)
 	}
 	in, show, err := a.showingInstaller(cfg, dirs)
 	if err != nil {
@@ -66,13 +80,83 @@ func (a *app) cachedAmp(cfg *config.Config, dirs config.Dirs) (bootstrap.Binary,
 		return bootstrap.Binary{}, err
 	}
 	if path != "" {
-		return bootstrap.FromPath(path)
+		return pinnedPath(cfg, path)
 	}
 	in, err := a.installer(cfg, dirs)
 	if err != nil {
 		return bootstrap.Binary{}, err
 	}
 	return in.Path(cfg.Amp.Version)
+}
+
+// useAmp keeps other processes from removing the Amp that runs, until release is called.
+func (a *app) useAmp(cfg *config.Config, dirs config.Dirs, running bootstrap.Binary) (release func()) {
+	in, err := a.newInstaller(cfg, dirs, &fetchProgress{app: a, background: true})
+	if err != nil {
+		return func() {} // it was possible a moment ago
+	}
+	return in.Use(running)
+}
+
+// unpinned is the configuration for versions that the pin is not of.
+func unpinned(cfg *config.Config) *config.Config {
+	other := *cfg
+	other.Amp.SHA256 = ""
+	return &other
+}
+
+// pinnedPath is the user's own executable, which a pin is for as well.
+func pinnedPath(cfg *config.Config, path string) (bootstrap.Binary, error) {
+	b, err := bootstrap.FromPath(path)
+	if err == nil && cfg.Amp.SHA256 != "" {
+		err = bootstrap.CheckPin(b, cfg.Amp.SHA256)
+	}
+	return b, err
+}
+
+// refreshAmp looks for a newer Amp than the one that runs, meanwhile. The function it returns
+// ends that, since nothing waits for it: what has come by then is there the next time.
+func (a *app) refreshAmp(ctx context.Context, cfg *config.Config, dirs config.Dirs, running bootstrap.Binary) (stop func()) {
+	if running.Version == "" || cfg.Amp.Version != bootstrap.Latest {
+		return func() {}
+	}
+	quiet := &fetchProgress{app: a, background: true}
+	in, err := a.newInstaller(cfg, dirs, quiet)
+	if err != nil {
+		return func() {} // it was possible a moment ago
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	var found bootstrap.Binary
+	go func() {
+		defer close(ended)
+		if found, err = in.Refresh(ctx, running); found.Version == "" || err != nil {
+			return
+		}
+		protect, needErr := neededVersions(cfg, session.NewStore(dirs.State, a.now))
+		if needErr == nil {
+			// What cannot be removed now can be the next time.
+			_, _ = in.Prune(ctx, cfg.Amp.KeepVersions, append(protect, running.Version)...)
+		}
+	}()
+	return func() {
+		cancelled := false
+		select {
+		case <-ended:
+		default:
+			cancelled = true
+			cancel()
+			<-ended
+		}
+		cancel()
+		quiet.tell()
+		switch {
+		case err != nil && !cancelled:
+			a.warn("could not look for a newer amp, going on with %s: %s", running.Version, strings.TrimPrefix(err.Error(), "bootstrap failed: "))
+		case found.Version != "":
+			a.say("amp %s is there for the next turn", found.Version)
+		}
+	}
 }
 
 // ownAmp is the executable that the user names, "" for one from the cache. A version

@@ -75,6 +75,22 @@ func FromPath(path string) (Binary, error) {
 	return Binary{Path: resolved, Size: info.Size(), Source: SourcePath}, nil
 }
 
+// CheckPin fails with [fault.BootstrapFailed] when a binary is not the one with that sha256, in hex.
+func CheckPin(b Binary, sha256 string) error {
+	got, err := hashFile(b.Path)
+	if err != nil {
+		return fault.New(fault.BootstrapFailed, failedPrefix+"%w", err)
+	}
+	if want, ok := parseSHA256(sha256); !ok || got != want {
+		return fault.New(fault.BootstrapFailed, failedPrefix+"%s: %w", b.Path,
+			&DigestError{What: pinnedFile, Algorithm: "sha256", Want: sha256, Got: got.Hex}).Hint("%s", pinHint)
+	}
+	return nil
+}
+
+// pinHint is what there is to do about a pin that does not fit.
+const pinHint = "if this is the amp that you mean, put its digest into amp.sha256 together with amp.version"
+
 func hasSuffixFold(s, suffix string) bool { return strings.HasSuffix(strings.ToLower(s), suffix) }
 
 func readHead(path string) ([]byte, error) {

@@ -239,10 +239,12 @@ func (c cache) versions() ([]string, error) {
 	return versions, nil
 }
 
-// work makes a private directory in the cache's file system for a version. The
-// caller has the version's lock: what an earlier, dead process left is removed.
-func (c cache) work(version string) (string, error) {
-	c.sweep(version)
+// work makes a private directory in the cache's file system for a version. For one
+// who has the version's lock, what an earlier, dead process left is removed.
+func (c cache) work(version string, locked bool) (string, error) {
+	if locked {
+		c.sweep(version)
+	}
 	return os.MkdirTemp(c.dir, workPrefix+version+".")
 }
 

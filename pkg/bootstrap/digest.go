@@ -28,6 +28,9 @@ func (d Digest) String() string {
 	return d.Algorithm + ":" + d.Hex
 }
 
+// pinnedFile is the What of a DigestError about the user's pin.
+const pinnedFile = "pinned file"
+
 // DigestError says that a stream is not what its source, or the user's pin, promised.
 type DigestError struct {
 	What      string // what was hashed: "file", "package", "pinned file"

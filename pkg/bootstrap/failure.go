@@ -2,10 +2,12 @@ package bootstrap
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
@@ -43,12 +45,39 @@ func joinFailures(failures []sourceFailure) error { return failureList(failures)
 // failed makes the fault with the hints of the guide's "Bootstrap Failed".
 func (in *Installer) failed(err error) *fault.Error {
 	f := fault.New(fault.BootstrapFailed, failedPrefix+"%w", err)
+	for _, hint := range advice(err, in.now()) {
+		f.Hint("%s", hint)
+	}
 	if !in.remote() {
 		return f.Hint("check the directories of amp.sources, or give an executable with --amp-path")
 	}
 	return f.Hint("check that this machine has internet access").
 		Hint("check that network and firewall rules allow HTTPS to static.ampcode.com and storage.googleapis.com").
 		Hint("`sesame doctor` and the session logs have the details; without internet, --amp-path or a directory in amp.sources helps")
+}
+
+// advice is what else may help with some failures of sources.
+func advice(err error, now time.Time) (hints []string) {
+	var wrong *DigestError
+	if errors.As(err, &wrong) && wrong.What == pinnedFile {
+		hints = append(hints, pinHint)
+	}
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		hints = append(hints, fmt.Sprintf("this machine's clock says %s: certificates look expired, or not valid yet, when it is wrong", now.UTC().Format("2006-01-02 15:04 MST")))
+	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		hints = append(hints, "where a proxy ends TLS, SSL_CERT_FILE (for npm: cafile) names the file of its authority")
+	}
+	var proxy *proxyError
+	if errors.As(err, &proxy) {
+		hints = append(hints, "check HTTPS_PROXY and the proxy's rules; NO_PROXY lists the hosts that need none")
+	}
+	if errors.Is(err, errWebPage) {
+		hints = append(hints, "open any page in a browser: the network may want a login first")
+	}
+	return hints
 }
 
 // remote reports whether any source needs a network.
@@ -73,8 +102,14 @@ func (in *Installer) notFetched(version string, host Platform, failures []source
 
 // cacheFault is for what no source can mend: the disk, the permissions.
 func (in *Installer) cacheFault(err error) *fault.Error {
-	return fault.New(fault.BootstrapFailed, failedPrefix+"the cache of amp: %w", err).
-		Hint("%s must be yours alone and have about 200 MB free", in.cache.dir).
+	f := fault.New(fault.BootstrapFailed, failedPrefix+"the cache of amp: %w", err)
+	switch {
+	case isDiskFull(err):
+		f.Hint("the disk or your quota is full: amp needs about 200 MB (`sesame amp prune` removes old versions)")
+	case errors.Is(err, errReadOnly):
+		f.Hint("the file system is read-only")
+	}
+	return f.Hint("%s must be yours alone and have about 200 MB free", in.cache.dir).
 		Hint("XDG_CACHE_HOME puts it elsewhere")
 }
 

@@ -76,10 +76,12 @@ func newSite(t *testing.T, start func(http.Handler) *httptest.Server) *site {
 	return s
 }
 
+func silent() *log.Logger { return log.New(io.Discard, "", 0) }
+
 // newTLSServer keeps quiet about the clients that do not trust it.
 func newTLSServer(h http.Handler) *httptest.Server {
 	s := httptest.NewUnstartedServer(h)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = silent()
 	s.StartTLS()
 	return s
 }

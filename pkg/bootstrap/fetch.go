@@ -26,7 +26,7 @@ type delivery struct {
 // first, and under its name only when it is verified and on the disk. With
 // resume, what an attempt leaves is there for the next one; that takes a lock.
 func (in *Installer) fetch(ctx context.Context, s Source, req Request, resume bool) (Binary, error) {
-	work, err := in.cache.work(req.Version)
+	work, err := in.cache.work(req.Version, resume)
 	if err != nil {
 		return Binary{}, &writeError{err: err}
 	}

@@ -14,6 +14,8 @@ import (
 // errReadOnly is what writing to a read-only file system fails with.
 const errReadOnly = unix.EROFS
 
+func isDiskFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
 // flock locks f for this open file: against other processes, and against other opens in this one.
 func flock(f *os.File, shared bool) error {
 	how := unix.LOCK_EX

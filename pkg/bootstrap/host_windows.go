@@ -11,6 +11,8 @@ import (
 // errReadOnly is what writing to a medium that cannot be written to fails with.
 const errReadOnly = windows.ERROR_WRITE_PROTECT
 
+func isDiskFull(err error) bool { return errors.Is(err, windows.ERROR_DISK_FULL) }
+
 func flock(f *os.File, shared bool) error {
 	how := uint32(windows.LOCKFILE_EXCLUSIVE_LOCK)
 	if shared {

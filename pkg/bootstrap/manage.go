@@ -103,7 +103,7 @@ func (in *Installer) Verify(ctx context.Context, want string) (Binary, error) {
 	if err := compare("file", b.Digest); err != nil {
 		return Binary{}, err
 	}
-	if err := compare("pinned file", in.pin); err != nil {
+	if err := compare(pinnedFile, in.pin); err != nil {
 		return Binary{}, err
 	}
 	return b, nil

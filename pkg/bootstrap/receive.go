@@ -108,7 +108,7 @@ func receive(in *wire, a *Artifact, entry string, pin Digest, create func() (io.
 			return received{}, err
 		}
 	}
-	if err := compare("pinned file", pin, sum); err != nil {
+	if err := compare(pinnedFile, pin, sum); err != nil {
 		return received{}, err
 	}
 	return received{sum: sum, size: out.size, raw: raw}, nil

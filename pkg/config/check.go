@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -67,6 +69,15 @@ func checkVersion(value string) (string, error) {
 	}
 	if value == "" {
 		return "", errors.New("must not be empty (use latest)")
+	}
+	return value, nil
+}
+
+// checkSHA256 accepts the digest of a file as sha256sum prints it; empty takes a lower layer's away.
+func checkSHA256(value string) (string, error) {
+	value = strings.ToLower(value)
+	if raw, err := hex.DecodeString(value); value != "" && (err != nil || len(raw) != sha256.Size) {
+		return "", fmt.Errorf("%q is no sha256 (it has 64 hex digits, as `sha256sum amp` prints them)", value)
 	}
 	return value, nil
 }

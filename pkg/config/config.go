@@ -39,6 +39,7 @@ type Config struct {
 type Amp struct {
 	URL            string            `mapstructure:"url"`     // of the service, normalised by ServiceURL
 	Version        string            `mapstructure:"version"` // or "latest"
+	SHA256         string            `mapstructure:"sha256"`  // of the executable of that version, in hex; "" for no pin
 	Path           string            `mapstructure:"path"`    // absolute; an executable to use instead of a fetched one
 	Sources        []string          `mapstructure:"sources"` // static, storage, npm, an http(s) base or an absolute directory
 	Modes          map[string]string `mapstructure:"modes"`   // what a mode is called on the build that runs

@@ -263,6 +263,7 @@ func TestBadFiles(t *testing.T) {
 		{"empty path", "sandbox: {allow-write: ['']}", ":1: sandbox.allow-write: must not be empty"},
 		{"bad source", "amp: {sources: [pip]}", `:1: amp.sources: "pip" is not a source`},
 		{"bad variable", "sandbox: {pass-env: [A=B]}", `:1: sandbox.pass-env: "A=B" is not the name`},
+		{"no digest", "amp: {sha256: abc}", ":1: amp.sha256: \"abc\" is no sha256"},
 		{"count too small", "amp: {keep-versions: 0}", ":1: amp.keep-versions: 0 is too small: at least 1"},
 		{"fraction for count", "amp: {keep-versions: 1.5}", ":1: amp.keep-versions: must be a number, not 1.5"},
 		{"plain http", "amp: {url: http://amp.example.com}", ":1: amp.url: would send the key unencrypted to amp.example.com"},

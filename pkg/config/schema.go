@@ -58,6 +58,7 @@ func schema() []setting {
 
 		{name: "amp.url", standard: DefaultURL, check: ServiceURL, why: "a repository must not choose who gets the key"},
 		{name: "amp.version", standard: "latest", check: checkVersion, why: whyBinary},
+		{name: "amp.sha256", standard: "", check: checkSHA256, why: whyBinary},
 		{name: "amp.path", standard: "", path: true, why: whyBinary},
 		{name: "amp.sources", kind: listKind, check: checkSource, why: whyBinary},
 		{name: "amp.modes", kind: tableKind, check: checkWord, why: whyTaste},

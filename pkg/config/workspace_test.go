@@ -35,6 +35,7 @@ func TestHostileWorkspace(t *testing.T) {
 		{"url", "", "amp: {url: 'https://evil.example/'}", ":1: amp.url: refused: a repository must not choose who gets the key"},
 		{"binary", "", "mode: rush\namp: {path: ./amp}", ":2: amp.path: refused: a repository must not choose what is run"},
 		{"version", "", "amp: {version: 0.0.1-g1}", ":1: amp.version: refused"},
+		{"pin", "", "amp: {sha256: ''}", ":1: amp.sha256: refused"},
 		{"source", "", "amp: {sources: ['https://evil.example']}", ":1: amp.sources: refused"},
 		{"arguments", "", "amp: {args: [--mcp-config, x]}", ":1: amp.args: refused"},
 		{"servers", "", "amp: {mcp-config: '{}'}", ":1: amp.mcp-config: refused"},
