@@ -46,7 +46,7 @@ func joinFailures(failures []sourceFailure) error { return failureList(failures)
 func (in *Installer) failed(err error) *fault.Error {
 	f := fault.New(fault.BootstrapFailed, failedPrefix+"%w", err)
 	for _, hint := range advice(err, in.now()) {
-		f.Hint("%s", hint)
+		f = f.Hint("%s", hint)
 	}
 	if !in.remote() {
 		return f.Hint("check the directories of amp.sources, or give an executable with --amp-path")
@@ -105,9 +105,9 @@ func (in *Installer) cacheFault(err error) *fault.Error {
 	f := fault.New(fault.BootstrapFailed, failedPrefix+"the cache of amp: %w", err)
 	switch {
 	case isDiskFull(err):
-		f.Hint("the disk or your quota is full: amp needs about 200 MB (`sesame amp prune` removes old versions)")
+		f = f.Hint("the disk or your quota is full: amp needs about 200 MB (`sesame amp prune` removes old versions)")
 	case errors.Is(err, errReadOnly):
-		f.Hint("the file system is read-only")
+		f = f.Hint("the file system is read-only")
 	}
 	return f.Hint("%s must be yours alone and have about 200 MB free", in.cache.dir).
 		Hint("XDG_CACHE_HOME puts it elsewhere")

@@ -4,6 +4,7 @@
 //	go run ./scripts/bench          all of it
 //	go run ./scripts/bench start    sesame sandbox -- /bin/true against bubblewrap
 //	go run ./scripts/bench turn     a turn through sesame against the bare Amp
+//	go run ./scripts/bench fetch    a download into the cache against curl and gunzip
 package main
 
 import (
@@ -44,10 +45,10 @@ func bench(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	all := map[string]func(context.Context, int) error{"start": b.start, "turn": b.turn}
+	all := map[string]func(context.Context, int) error{"start": b.start, "turn": b.turn, "fetch": b.fetch}
 	names := flags.Args()
 	if len(names) == 0 {
-		names = []string{"start", "turn"}
+		names = []string{"start", "turn", "fetch"}
 	}
 	for _, name := range names {
 		run, ok := all[name]

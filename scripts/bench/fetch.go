@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	fetchVersion = "0.0.1790000000-gbench"
+	fetchSize    = 100_000_000 // bytes, about what Amp has
+	slowLink     = 20_000_000  // bytes a second, of each connection
+)
+
+// mirror is a loopback server that has a version of 100 MB in it.
+type mirror struct {
+	*httptest.Server
+	file, packed []byte
+	served       atomic.Int64
+	slow         atomic.Bool
+	gzipped      atomic.Bool
+}
+
+// newMirror makes a file that compresses about as well as Amp does.
+func newMirror() (*mirror, error) {
+	m := &mirror{file: make([]byte, fetchSize)}
+	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // filler
+	for i := range m.file {
+		if m.file[i] = byte(rng.Uint32() & 0x0f); i%4 == 0 {
+			m.file[i] = byte(rng.Uint32())
+		}
+	}
+	copy(m.file, "#!/bin/sh\nexit 0\n#")
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(m.file); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	m.packed = b.Bytes()
+	m.Server = httptest.NewServer(m)
+	return m, nil
+}
+
+func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	data := m.file
+	switch name := filepath.Base(r.URL.Path); {
+	case strings.HasSuffix(name, ".sha256"):
+		sum := sha256.Sum256(m.file)
+		fmt.Fprintln(w, hex.EncodeToString(sum[:]))
+		return
+	case name == "cli-version.txt":
+		fmt.Fprintln(w, fetchVersion)
+		return
+	case strings.HasSuffix(name, ".gz") && !m.gzipped.Load():
+		http.NotFound(w, r)
+		return
+	case strings.HasSuffix(name, ".gz"):
+		data = m.packed
+	}
+	w.Header().Set("ETag", `"bench"`)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(&counted{w, m}, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// counted counts what is sent, and holds a connection to the speed of the slow link.
+type counted struct {
+	http.ResponseWriter
+	mirror *mirror
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		n := min(len(p), 256<<10)
+		if c.mirror.slow.Load() {
+			n = min(n, slowLink/200)
+			time.Sleep(time.Duration(n) * time.Second / slowLink)
+		}
+		done, err := c.ResponseWriter.Write(p[:n])
+		c.mirror.served.Add(int64(done))
+		if total += done; err != nil {
+			return total, err
+		}
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// fetch measures how Amp comes into the cache, against curl and gunzip.
+func (b *place) fetch(ctx context.Context, runs int) error {
+	m, err := newMirror()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	runs = max(runs/6, 3)
+	url := m.URL + "/" + fetchVersion + "/amp-linux-x64"
+	env := b.env("SESAME_AMP_SOURCES=" + m.URL)
+	install := []string{"sh", "-c", "rm -rf ~/.cache/sesame/amp; exec " + b.sesame + " amp install -q " + fetchVersion}
+	shell := func(line string) []string { return []string{"sh", "-c", line} }
+	sesame := side{name: "sesame amp install", args: install, env: env}
+
+	fmt.Println("fetch: 100 MB from the loopback, verified and in the cache")
+	if err := b.compare(ctx, runs, sesame, side{name: "curl | tee | sha256sum", args: shell("curl -s " + url + " | tee file | sha256sum"), env: env}); err != nil {
+		return err
+	}
+	if err := b.compare(ctx, runs, sesame, side{name: "curl -o", args: shell("curl -s -o file " + url), env: env}); err != nil {
+		return err
+	}
+	fmt.Printf("  peak memory %.1f MB\n", float64(b.peak(ctx, install, env))/1e6)
+
+	fmt.Println("fetch: the same, 20 MB/s for each connection")
+	m.slow.Store(true)
+	err = b.compare(ctx, 3, sesame, side{name: "curl -o", args: shell("curl -s -o file " + url), env: env})
+	m.slow.Store(false)
+	if err != nil {
+		return err
+	}
+
+	fmt.Printf("fetch: compressed, %.0f MB\n", float64(len(m.packed))/1e6)
+	m.gzipped.Store(true)
+	if err := os.WriteFile(filepath.Join(b.project, "file.gz"), m.packed, 0o600); err != nil {
+		return err
+	}
+	if err := b.compare(ctx, runs, sesame, side{name: "gunzip", args: shell("gunzip -c file.gz > file"), env: env}); err != nil {
+		return err
+	}
+	fmt.Printf("  peak memory %.1f MB\n", float64(b.peak(ctx, install, env))/1e6)
+	m.gzipped.Store(false)
+
+	fmt.Println("fetch: what is cached")
+	if err := b.compare(ctx, runs*5, side{name: "sesame amp path", args: []string{b.sesame, "amp", "path"}, env: env},
+		side{name: "sesame version", args: []string{b.sesame, "version"}, env: env}); err != nil {
+		return err
+	}
+	return b.crowd(ctx, m, env)
+}
+
+// peak is the largest resident set of a command, in bytes. The kernel's own account of it
+// would begin with that of this process.
+func (b *place) peak(ctx context.Context, args, env []string) int64 {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir, cmd.Env = b.project, env
+	if err := cmd.Start(); err != nil {
+		return -1
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	var most int64
+	for {
+		select {
+		case <-ended:
+			return most
+		case <-time.After(2 * time.Millisecond):
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		if _, rest, ok := strings.Cut(string(status), "VmHWM:"); err == nil && ok {
+			var kilobytes int64
+			if _, err := fmt.Sscan(rest, &kilobytes); err == nil && strings.Contains(string(status), "Name:\tsesame\n") {
+				most = max(most, kilobytes<<10)
+			}
+		}
+	}
+}
+
+// crowd has fifty processes want the same version at the same time.
+func (b *place) crowd(ctx context.Context, m *mirror, env []string) error {
+	const many = 50
+	if err := os.RemoveAll(filepath.Join(b.home, ".cache", "sesame", "amp")); err != nil {
+		return err
+	}
+	before, begun := m.served.Load(), time.Now()
+	var wg sync.WaitGroup
+	failures := make([]error, many)
+	for i := range many {
+		wg.Go(func() {
+			cmd := exec.CommandContext(ctx, b.sesame, "amp", "install", "-q", fetchVersion)
+			cmd.Dir, cmd.Env, cmd.Stdout = b.project, env, io.Discard
+			failures[i] = cmd.Run()
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	fmt.Printf("fetch: %d processes on an empty cache: %.2f files served, %.1f s\n", many,
+		float64(m.served.Load()-before)/fetchSize, time.Since(begun).Seconds())
+	return nil
+}
