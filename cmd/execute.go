@@ -88,6 +88,9 @@ func (t *turn) prepare(ctx context.Context) (binary bootstrap.Binary, caps *amp.
 	if root := programRoot(binary.Path, t.policy); root != "" {
 		t.policy.AllowRead = append(t.policy.AllowRead, root)
 	}
+	if t.ripgrep = a.ripgrep(ctx, t.config, t.dirs); t.ripgrep != "" {
+		t.policy.AllowRead = append(t.policy.AllowRead, filepath.Dir(t.ripgrep))
+	}
 	if caps, err = t.prober().Probe(ctx, binary.Path); err != nil {
 		return binary, nil, mode, err
 	}
@@ -182,6 +185,9 @@ func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstr
 	env, err := a.insideEnv(t.config, t.policy)
 	if err != nil {
 		return amp.Outcome{}, err
+	}
+	if t.ripgrep != "" {
+		env = append(env, "AMP_RIPGREP_PATH="+t.ripgrep)
 	}
 	note, files, err := s.BeginTurn(mode.Mode)
 	if err != nil {

@@ -28,6 +28,7 @@ type turn struct {
 	prompt    string
 	key       config.Key
 	policy    *sandbox.Policy
+	ripgrep   string // for Amp, where the host has none; "" otherwise
 }
 
 // newTurnCmd makes what run and continue have in common.
@@ -83,5 +84,5 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	if keyErr != nil {
 		return nil, keyErr
 	}
-	return &turn{a, cfg, dirs, workspace, prompt, key, policy}, nil
+	return &turn{a, cfg, dirs, workspace, prompt, key, policy, ""}, nil
 }

@@ -39,6 +39,17 @@ type download struct {
 	err    error // the first that a connection failed with, or one that no other can mend
 }
 
+// start lets the spool fill. Nobody writes to it any more when stop returns.
+func (d *download) start(ctx context.Context) (running context.Context, stop func()) {
+	running, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.spool.end(d.run(running))
+	}()
+	return running, func() { cancel(); <-ended }
+}
+
 // run returns when everything is in the spool, or cannot be had.
 func (d *download) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)

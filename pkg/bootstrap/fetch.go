@@ -101,14 +101,8 @@ func (v *delivery) keep(ctx context.Context, d *download, part *partial, err err
 
 // take receives the artifact: one side fills the spool while this one reads it.
 func (v *delivery) take(ctx context.Context, d *download, part *partial) (received, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		d.spool.end(d.run(ctx))
-	}()
-	// Nobody writes to the spool any more when this returns.
-	defer func() { cancel(); <-ended }()
+	ctx, stop := d.start(ctx)
+	defer stop()
 	w := &wire{ctx: ctx, spool: d.spool, progress: func() {
 		v.events.progress(d.spool.count())
 		part.note(d.artifact, d.spool.frontier(), v.now())

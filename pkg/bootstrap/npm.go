@@ -11,16 +11,15 @@ import (
 	"sync"
 )
 
-const (
-	npmScope = "@ampcode"
-	// maxPackument bounds the list of a package's versions, in bytes.
-	maxPackument = 64 << 20
-)
+// maxPackument bounds the list of a package's versions, in bytes.
+const maxPackument = 64 << 20
 
 // npm is the source of the packages @ampcode/cli-<os>-<cpu>, fetched without
 // npm but from where npm would fetch them.
 type npm struct {
 	network Network
+	scope   string // @ampcode
+	prefix  string // of the packages' names in the scope, before the platform
 
 	mu    sync.Mutex
 	setup *npmSetup             // once it succeeded
@@ -47,9 +46,9 @@ type packument struct {
 
 func (s *npm) Name() string { return "npm" }
 
-// npmPackage names the package of a platform; npm calls Windows by its Node name.
-func npmPackage(p Platform) string {
-	return npmScope + "/cli-" + strings.Replace(string(p), "windows-", "win32-", 1)
+// packageOf names the package of a platform; npm calls Windows by its Node name.
+func (s *npm) packageOf(p Platform) string {
+	return s.scope + "/" + s.prefix + strings.Replace(string(p), "windows-", "win32-", 1)
 }
 
 func (s *npm) Latest(ctx context.Context, platform Platform) (string, error) {
@@ -57,7 +56,7 @@ func (s *npm) Latest(ctx context.Context, platform Platform) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	doc, address, err := s.packument(ctx, setup, npmPackage(platform))
+	doc, address, err := s.packument(ctx, setup, s.packageOf(platform))
 	if err != nil {
 		return "", err
 	}
@@ -84,7 +83,7 @@ func (s *npm) Open(ctx context.Context, req Request) (*Artifact, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := npmPackage(req.Platform)
+	name := s.packageOf(req.Platform)
 	s.mu.Lock()
 	doc := s.docs[name]
 	s.mu.Unlock()
@@ -107,7 +106,7 @@ func (s *npm) Open(ctx context.Context, req Request) (*Artifact, error) {
 	a, err := setup.get.file(ctx, tarball, setup.header(tarball, ""), req)
 	if err != nil && ctx.Err() == nil && !sameHost(tarball, setup.registry) {
 		// A mirror that copies the original's addresses has the file in the usual place.
-		short := strings.TrimPrefix(name, npmScope+"/")
+		short := strings.TrimPrefix(name, s.scope+"/")
 		usual := setup.registry + name + "/-/" + short + "-" + req.Version + ".tgz"
 		if own, ownErr := setup.get.file(ctx, usual, setup.header(usual, ""), req); ownErr == nil {
 			a, err = own, nil
@@ -131,7 +130,7 @@ func (s *npm) prepare(ctx context.Context) (*npmSetup, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry, err := config.registry(ctx, npmScope)
+	registry, err := config.registry(ctx, s.scope)
 	if err != nil {
 		return nil, err
 	}

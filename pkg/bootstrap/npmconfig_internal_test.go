@@ -94,7 +94,7 @@ func (l layers) registry(t *testing.T) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.registry(t.Context(), npmScope)
+	return c.registry(t.Context(), "@ampcode")
 }
 
 func TestRegistryByLayer(t *testing.T) {

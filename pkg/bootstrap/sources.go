@@ -66,7 +66,7 @@ func parseSource(value string, n Network, get *getter) (Source, error) {
 	case "storage":
 		return &tree{name: value, base: storageBase, get: get}, nil
 	case "npm":
-		return &npm{network: n}, nil
+		return &npm{network: n, scope: "@ampcode", prefix: "cli-"}, nil
 	}
 	lower := strings.ToLower(value)
 	if strings.HasPrefix(lower, "https://") || strings.HasPrefix(lower, "http://") {

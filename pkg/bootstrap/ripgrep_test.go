@@ -1,0 +1,96 @@
+package bootstrap_test
+
+import (
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sesame-cli/sesame/pkg/bootstrap"
+)
+
+// TestRipgrep gets the real one from npm's registry, as npm is configured here.
+func TestRipgrep(t *testing.T) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := sources(t, bootstrap.Network{Environ: os.Environ(), Home: home, Timeouts: bootstrap.Timeouts{Latest: time.Minute}}, "npm")
+	dir := filepath.Join(t.TempDir(), "ripgrep")
+	in := installer(t, bootstrap.Options{Sources: real})
+	path, err := in.Ripgrep(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(path string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), path, "--version").CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "ripgrep 15.0.0") {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	check(path)
+
+	// The second time there is nothing to ask for; what was changed is not given to Amp.
+	none := installer(t, bootstrap.Options{})
+	if again, err := none.Ripgrep(t.Context(), dir); err != nil || again != path {
+		t.Errorf("%q, %v", again, err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	damage(path)
+	if bad, err := none.Ripgrep(t.Context(), dir); err == nil {
+		t.Errorf("%s was taken", bad)
+	}
+
+	// A directory that has it does without a network; one that has another file does not.
+	mirror := t.TempDir()
+	file := filepath.Join(mirror, "ripgrep", "15.0.0", "linux-x64-rg")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for content, good := range map[string]bool{string(data): true, "#!/bin/sh\necho evil\n": false} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		local := installer(t, bootstrap.Options{Sources: sources(t, bootstrap.Network{}, mirror)})
+		path, err := local.Ripgrep(t.Context(), filepath.Join(t.TempDir(), "ripgrep"))
+		if (err == nil) != good {
+			t.Errorf("%q, %v, want %v", path, err, good)
+		}
+		if good && err == nil {
+			check(path)
+		}
+	}
+}
+
+// TestNoRipgrep has a registry without it be asked once a day.
+func TestNoRipgrep(t *testing.T) {
+	s := newSite(t, httptest.NewServer)
+	now := time.Now()
+	in := installer(t, bootstrap.Options{
+		Sources: sources(t, bootstrap.Network{Environ: []string{"npm_config_registry=" + s.URL}}, "npm"),
+		Now:     func() time.Time { return now },
+	})
+	dir := filepath.Join(t.TempDir(), "ripgrep")
+	for range 2 {
+		if path, err := in.Ripgrep(t.Context(), dir); err == nil {
+			t.Errorf("got %s", path)
+		}
+	}
+	if s.total() != 1 {
+		t.Errorf("asked %d times", s.total())
+	}
+	now = now.Add(25 * time.Hour)
+	if _, err := in.Ripgrep(t.Context(), dir); err == nil || s.total() != 2 {
+		t.Errorf("asked %d times, %v", s.total(), err)
+	}
+}
