@@ -167,7 +167,10 @@ func (b *place) peak(ctx context.Context, args, env []string) int64 {
 	var most int64
 	for {
 		select {
-		case <-ended:
+		case err := <-ended:
+			if err != nil {
+				return -1
+			}
 			return most
 		case <-time.After(2 * time.Millisecond):
 		}
