@@ -40,7 +40,8 @@ func (in *Installer) fetch(ctx context.Context, s Source, req Request, resume bo
 		defer os.Remove(v.parts) // fails, and is to fail, when there is something to resume from
 	}
 	var b Binary
-	err = in.retry(ctx, s.Name(), func() (moved bool, err error) {
+	tell := func(err error, wait time.Duration) { in.events.retrying(s.Name(), err, wait) }
+	err = in.retry(ctx, tell, func() (moved bool, err error) {
 		b, moved, err = v.attempt(ctx)
 		return moved, err
 	})

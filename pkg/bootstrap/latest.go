@@ -31,7 +31,12 @@ func (in *Installer) ask(ctx context.Context, host Platform, limit time.Duration
 		go func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 			defer cancel()
-			v, err := s.Latest(ctx, host)
+			var v string
+			// Not told of: events are for the goroutine that called us.
+			err := in.retry(ctx, func(error, time.Duration) {}, func() (moved bool, err error) {
+				v, err = s.Latest(ctx, host)
+				return false, err
+			})
 			answers <- answer{index: i, version: v, err: err}
 		}()
 	}

@@ -145,6 +145,26 @@ func TestInterruptedResumes(t *testing.T) {
 	}
 }
 
+// TestLatestIsAskedAgain of a server that has a weak moment.
+func TestLatestIsAskedAgain(t *testing.T) {
+	s := newSite(t, httptest.NewServer)
+	s.publish(t, newVersion, bootstrap.LinuxX64)
+	s.handle("/cli-version.txt", func(w http.ResponseWriter, _ *http.Request) {
+		switch s.hits("/cli-version.txt") {
+		case 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case 2:
+			drop(w)
+		default:
+			_, _ = w.Write([]byte(newVersion))
+		}
+	})
+	in := installer(t, bootstrap.Options{Sources: sources(t, bootstrap.Network{}, s.URL)})
+	if b, err := in.Ensure(t.Context(), "latest"); err != nil || b.Version != newVersion {
+		t.Errorf("%+v, %v", b, err)
+	}
+}
+
 // TestBusyServer waits as long as the server says, and not for longer than is reasonable.
 func TestBusyServer(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {

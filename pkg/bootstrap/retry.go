@@ -18,8 +18,8 @@ const (
 )
 
 // retry tries something at a source until it works, cannot work, or has failed
-// too often. What was tried tells whether it got any further.
-func (in *Installer) retry(ctx context.Context, source string, try func() (moved bool, err error)) error {
+// too often. What was tried tells whether it got any further; tell hears of each wait.
+func (in *Installer) retry(ctx context.Context, tell func(err error, wait time.Duration), try func() (moved bool, err error)) error {
 	for failed := 1; ; failed++ {
 		moved, err := try()
 		if err == nil || ctx.Err() != nil || !passing(err) {
@@ -41,7 +41,7 @@ func (in *Installer) retry(ctx context.Context, source string, try func() (moved
 		}
 		// Many machines that failed at one time do not come back at one time.
 		wait += rand.N(wait/4 + 1)
-		in.events.retrying(source, err, wait)
+		tell(err, wait)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
