@@ -362,7 +362,7 @@ func TestAmpPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := w.load(newModesCmd(w.app, nil), "")
+	cfg, err := w.load(newAmpCmd(w.app, nil), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestAmpPath(t *testing.T) {
 		t.Errorf("got %+v, %v", b, err)
 	}
 	delete(w.env, "SESAME_AMP_PATH")
-	if cfg, err = w.load(newModesCmd(w.app, nil), ""); err != nil {
+	if cfg, err = w.load(newAmpCmd(w.app, nil), ""); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := w.ensureAmp(t.Context(), cfg, dirs); err != nil || b.Version != newAmp {
