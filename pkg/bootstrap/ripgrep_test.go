@@ -1,3 +1,5 @@
+//go:build unix
+
 package bootstrap_test
 
 import (
@@ -5,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -14,13 +17,20 @@ import (
 
 // TestRipgrep gets the real one from npm's registry, as npm is configured here.
 func TestRipgrep(t *testing.T) {
+	if testing.Short() && os.Getenv("CI") == "" {
+		t.Skip("fetches 2 MB")
+	}
+	host, err := bootstrap.DetectPlatform(runtime.GOOS, runtime.GOARCH, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		t.Fatal(err)
 	}
 	real := sources(t, bootstrap.Network{Environ: os.Environ(), Home: home, Timeouts: bootstrap.Timeouts{Latest: time.Minute}}, "npm")
 	dir := filepath.Join(t.TempDir(), "ripgrep")
-	in := installer(t, bootstrap.Options{Sources: real})
+	in := installer(t, bootstrap.Options{Platform: host, Sources: real})
 	path, err := in.Ripgrep(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +45,7 @@ func TestRipgrep(t *testing.T) {
 	check(path)
 
 	// The second time there is nothing to ask for; what was changed is not given to Amp.
-	none := installer(t, bootstrap.Options{})
+	none := installer(t, bootstrap.Options{Platform: host})
 	if again, err := none.Ripgrep(t.Context(), dir); err != nil || again != path {
 		t.Errorf("%q, %v", again, err)
 	}
@@ -53,7 +63,7 @@ func TestRipgrep(t *testing.T) {
 
 	// A directory that has it does without a network; one that has another file does not.
 	mirror := t.TempDir()
-	file := filepath.Join(mirror, "ripgrep", "15.0.0", "linux-x64-rg")
+	file := filepath.Join(mirror, "ripgrep", "15.0.0", string(host)+"-rg")
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +71,7 @@ func TestRipgrep(t *testing.T) {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		local := installer(t, bootstrap.Options{Sources: sources(t, bootstrap.Network{}, mirror)})
+		local := installer(t, bootstrap.Options{Platform: host, Sources: sources(t, bootstrap.Network{}, mirror)})
 		path, err := local.Ripgrep(t.Context(), filepath.Join(t.TempDir(), "ripgrep"))
 		if (err == nil) != good {
 			t.Errorf("%q, %v, want %v", path, err, good)
