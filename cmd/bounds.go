@@ -63,16 +63,22 @@ func (t *turn) keepTo(r session.Record) error {
 			return nil
 		}
 		return fault.New(fault.Usage, "%s: the session %s was begun with a stronger sandbox (%s %s)", cfg.Origin(key).Of(key), r.ID, key, before).
-			Hint("name it as a flag if that is what you want: %s", fmt.Sprintf("--%s %s", map[string]string{"sandbox.tier": "sandbox", "sandbox.profile": "profile"}[key], now))
+			Hint("name it as a flag if that is what you want: %s", fmt.Sprintf("--%s=%s", map[string]string{"sandbox.tier": "sandbox", "sandbox.profile": "profile", "sandbox.expose-key": "expose-key"}[key], now))
 	}
 	if sandbox.Tier(cfg.Sandbox.Tier) == sandbox.Off && sandbox.Tier(was.Tier) != sandbox.Off {
 		if err := wider("sandbox.tier", was.Tier, cfg.Sandbox.Tier); err != nil {
 			return err
 		}
 	}
+	if cfg.Sandbox.ExposeKey && !was.ExposeKey {
+		if err := wider("sandbox.expose-key", "false", "true"); err != nil {
+			return err
+		}
+	}
 	if was.Profile == string(sandbox.Strict) && cfg.Sandbox.Profile != was.Profile {
 		if cfg.Origin("sandbox.profile").Layer == config.LayerDefault {
 			cfg.Sandbox.Profile, policy.Profile = was.Profile, sandbox.Strict
+			policy.HomeState = homeState(t.dirs, t.workspace, sandbox.Strict)
 			return nil
 		}
 		return wider("sandbox.profile", was.Profile, cfg.Sandbox.Profile)

@@ -19,23 +19,10 @@ import (
 // makePlan spells the policy out. It looks at the host's files but changes nothing.
 // The paths it returns must not be there when the sandbox has ended.
 func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err error) {
-	t, err := newTree(p)
+	t, err := drawTree(p)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := t.system(); err != nil {
-		return nil, nil, fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
-	}
-	t.home()
-	t.binds()
-	t.guard()
-	if err := t.hides(); err != nil {
-		return nil, nil, err
-	}
-	if err := t.sockets(); err != nil {
-		return nil, nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
-	}
-	t.prune()
 	for _, f := range p.Files {
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
 	}
@@ -55,6 +42,28 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err erro
 	// A parent's path is a prefix of its child's, so this order makes parents first.
 	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
 	return pl, t.absent, nil
+}
+
+// drawTree decides about all paths.
+func drawTree(p *Policy) (*tree, error) {
+	t, err := newTree(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.system(); err != nil {
+		return nil, fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
+	}
+	t.home()
+	t.binds()
+	t.guard()
+	if err := t.hides(); err != nil {
+		return nil, err
+	}
+	if err := t.sockets(); err != nil {
+		return nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
+	}
+	t.prune()
+	return t, nil
 }
 
 // tree collects mount operations, one for each path.

@@ -256,7 +256,7 @@ func checkName(sni string, t target) error {
 
 func (g *Gateway) connect(t target) (net.Conn, error) {
 	vet := publicOnly
-	if t.rule.mayBePrivate() {
+	if t.rule.MayBePrivate() {
 		vet = func(netip.Addr) error { return nil }
 	}
 	return g.dial(g.ctx, t.host, t.port, vet)

@@ -128,10 +128,10 @@ func (r Rule) ports() []int {
 	return []int{r.Port}
 }
 
-// mayBePrivate: whoever wrote down one host and one port meant that machine,
+// MayBePrivate tells whether the host may be at a private address: whoever wrote down one host and one port meant that machine,
 // wherever it is. A rule without a port, and a wildcard, reach public addresses only,
 // or a name server under someone else's control could point them at the user's network.
-func (r Rule) mayBePrivate() bool {
+func (r Rule) MayBePrivate() bool {
 	_, literal := r.Addr()
 	return literal || r.Port != 0 && !strings.HasPrefix(r.Host, "*.")
 }
@@ -159,7 +159,7 @@ func (rs Rules) Find(host string, port int) (Rule, bool) {
 			continue
 		}
 		for _, p := range r.ports() {
-			if p == port && (!ok || r.mayBePrivate()) {
+			if p == port && (!ok || r.MayBePrivate()) {
 				found, ok = r, true
 			}
 		}

@@ -99,7 +99,7 @@ func TestMayBePrivate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.mayBePrivate() != want {
+		if r.MayBePrivate() != want {
 			t.Errorf("%s: %v", s, !want)
 		}
 	}

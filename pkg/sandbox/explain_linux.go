@@ -1,0 +1,85 @@
+package sandbox
+
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+)
+
+// ExplainPath says what a command may do with a path, by the plan that a sandbox would be made of. The path is
+// looked at without its links, as the host has them.
+func (p *Policy) ExplainPath(path string) (Verdict, error) {
+	t, err := drawTree(p)
+	if err != nil {
+		return Verdict{}, err
+	}
+	path = resolve(path)
+	v := t.verdict(path)
+	v.Target = path
+	v.Allowed = v.Access != AccessAbsent
+	return v, nil
+}
+
+func (t *tree) verdict(path string) Verdict {
+	p := t.policy
+	if by, ok := t.denied(path); ok {
+		if slices.ContainsFunc(p.DenyRead, func(d string) bool { return resolve(d) == by || d == by }) {
+			return Verdict{Access: AccessAbsent, Rule: "deny-read " + by}
+		}
+		return Verdict{Access: AccessAbsent, Rule: "sesame's own files"}
+	}
+	at, ok := path, true
+	if _, here := t.ops[path]; !here {
+		at, ok = t.above(path)
+	}
+	if !ok {
+		return Verdict{Access: AccessAbsent, Rule: "not shown", Flag: "--allow-read " + path}
+	}
+	named := func(list []string) bool {
+		return slices.ContainsFunc(list, func(a string) bool { return within(path, resolve(a)) })
+	}
+	switch op := t.ops[at]; op.Kind {
+	case shim.ReadWrite:
+		rule := "the git directory of this worktree"
+		if named(p.AllowWrite) {
+			rule = "allow-write"
+		} else if within(path, p.Workspace) {
+			rule = "the workspace"
+		}
+		if slices.Contains(t.absent, path) {
+			return Verdict{Access: AccessAbsent, Rule: "programs of the host would execute it: it is taken away when the sandbox ends", Flag: "--allow-write " + path}
+		}
+		return Verdict{Access: AccessWrite, Rule: rule}
+	case shim.ReadOnly:
+		v := Verdict{Access: AccessRead, Rule: "the system is read-only", Flag: "--allow-write " + path}
+		switch {
+		case named(p.AllowRead):
+			v.Rule = "allow-read"
+		case within(path, p.Workspace), filepath.Base(filepath.Dir(at)) == ".git":
+			v.Rule = "programs of the host execute what it says"
+		case p.Home != "" && within(path, p.Home):
+			v.Rule = "a toolchain"
+		}
+		return v
+	case shim.Hide:
+		if within(path, p.Home) && p.Home != "" || op.Blank != shim.BlankParent {
+			return Verdict{Access: AccessAbsent, Rule: "a secret, or another user's", Flag: "--allow-read " + path}
+		}
+		return Verdict{Access: AccessAbsent, Rule: "a secret is in it", Flag: "--allow-read " + path}
+	case shim.Home:
+		rel, _ := filepath.Rel(t.layers.Host, path)
+		for r := rel; r != "."; r = filepath.Dir(r) {
+			if slices.Contains(t.layers.Absent, r) {
+				return Verdict{Access: AccessAbsent, Rule: "a secret", Flag: "--allow-read " + path}
+			}
+		}
+		if t.layers.Bare {
+			return Verdict{Access: AccessOwn, Rule: "the strict profile's own home", Flag: "--allow-read " + path}
+		}
+		return Verdict{Access: AccessCopy, Rule: "the home"}
+	case shim.Symlink:
+		return Verdict{Access: AccessRead, Rule: "the system is read-only"}
+	}
+	return Verdict{Access: AccessOwn, Rule: "the sandbox has its own " + at, Flag: "--allow-read " + path}
+}
