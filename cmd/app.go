@@ -19,6 +19,8 @@ type app struct {
 	now         func() time.Time
 	redactor    *config.Redactor
 	checkKey    keyChecker
+	keyring     config.Keyring // nil where there is none
+	findBrowser func(config.Env) browser
 	takeSignals func() <-chan os.Signal
 
 	args       []string // the command line, for errors that come before flags are parsed
@@ -78,12 +80,13 @@ func (a *app) load(cmd *cobra.Command, workspace string) (*config.Config, error)
 	return cfg, nil
 }
 
+// store is where keys are kept.
 func (a *app) store() (config.KeyStore, error) {
 	dirs, err := a.dirs()
 	if err != nil {
-		return nil, err
+		return config.KeyStore{}, err
 	}
-	return config.FileStore{Path: dirs.Credentials()}, nil
+	return config.KeyStore{Path: dirs.Credentials(), Keyring: a.keyring}, nil
 }
 
 // findKey finds the key for the configured service and keeps it out of all output

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 )
@@ -9,6 +10,7 @@ import (
 type logoutOptions struct {
 	app *app
 	cmd *cobra.Command
+	all bool
 }
 
 func newLogoutCmd(a *app, runF func(context.Context, *logoutOptions) error) *cobra.Command {
@@ -16,15 +18,21 @@ func newLogoutCmd(a *app, runF func(context.Context, *logoutOptions) error) *cob
 	if runF == nil {
 		runF = logoutRun
 	}
-	return &cobra.Command{
-		Use:   "logout",
-		Short: "Forget the stored key",
-		Args:  noArgs,
+	cmd := &cobra.Command{
+		Use:     "logout",
+		Short:   "Forget the stored key",
+		Long:    "Remove the key that login stored for the service, from the keyring or the file.",
+		Example: "  sesame logout\n  sesame logout --url https://amp.example.com/\n  sesame logout --all",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.cmd = cmd
 			return runF(cmd.Context(), opts)
 		},
 	}
+	cmd.Flags().BoolVar(&opts.all, "all", false, "forget the keys for all services")
+	urlFlag(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return onlyOneOf(cmd, "all", "url") }
+	return cmd
 }
 
 func logoutRun(_ context.Context, o *logoutOptions) error {
@@ -37,17 +45,33 @@ func logoutRun(_ context.Context, o *logoutOptions) error {
 	if err != nil {
 		return err
 	}
-	had, err := store.Remove(cfg.Amp.URL)
-	if err != nil {
-		return err
+	urls := []string{cfg.Amp.URL}
+	if o.all {
+		stored, err := store.List()
+		if err != nil {
+			return err
+		}
+		urls = nil
+		for _, s := range stored {
+			urls = append(urls, s.URL)
+		}
+		if len(urls) == 0 {
+			a.say("no key stored")
+		}
 	}
-	if had {
-		a.say("logged out of %s, key removed from %s", cfg.Amp.URL, store)
-	} else {
-		a.say("no key stored for %s", cfg.Amp.URL)
+	var errs []error
+	for _, url := range urls {
+		switch place, err := store.Remove(url); {
+		case err != nil:
+			errs = append(errs, err)
+		case place == "":
+			a.say("no key stored for %s", url)
+		default:
+			a.say("logged out of %s, key removed from %s", url, place)
+		}
 	}
 	if a.env.Get("AMP_API_KEY") != "" {
 		a.warn("AMP_API_KEY is still set")
 	}
-	return nil
+	return errors.Join(errs...)
 }

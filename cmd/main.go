@@ -12,6 +12,12 @@ import (
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
+// How long a keyring has to answer: with somebody there to unlock it, and with nobody.
+const (
+	keyringAttended   = 30 * time.Second
+	keyringUnattended = 5 * time.Second
+)
+
 // Main runs the command line of args (args[0] is the program) against the process's
 // own streams and environment, and returns the exit code.
 func Main(args []string) int {
@@ -27,13 +33,20 @@ func Main(args []string) int {
 	if err != nil {
 		cwd = "" // a directory that was removed: only commands that need one fail
 	}
+	env := config.ParseEnv(os.Environ())
+	patience := keyringUnattended
+	if streams.CanPrompt() {
+		patience = keyringAttended
+	}
 	a := &app{
 		io:          streams,
-		env:         config.ParseEnv(os.Environ()),
+		env:         env,
 		cwd:         cwd,
 		now:         time.Now,
 		redactor:    redactor,
 		checkKey:    askService,
+		keyring:     config.SystemKeyring(env, patience),
+		findBrowser: findBrowser,
 		takeSignals: watch.take,
 	}
 	return run(ctx, a, args[1:])

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", home)
 			env.Setenv("XDG_CONFIG_DIRS", filepath.Join(env.WorkDir, ".xdg"))
 			env.Setenv("SERVICE", service)
+			env.Setenv("DBUS_SESSION_BUS_ADDRESS", "disabled:") // the keyring of who runs the tests is not ours
 			work := filepath.Join(env.WorkDir, "work")
 			env.Cd = work
 			for _, dir := range []string{home, work} {
@@ -137,6 +138,7 @@ func newWorld(t *testing.T) *world {
 		now:         func() time.Time { return time.Unix(1790000000, 0) },
 		redactor:    &config.Redactor{},
 		checkKey:    askService,
+		findBrowser: func(config.Env) browser { return nil },
 		takeSignals: func() <-chan os.Signal { return nil },
 	}
 	return w

@@ -80,9 +80,9 @@ func (o *doctorOptions) patient() (p *patient, cleanUp func()) {
 }
 
 func (p *patient) findKey() {
-	var store config.KeyStore = config.FileStore{}
+	var store config.KeyStore
 	if p.dirsErr == nil {
-		store = config.FileStore{Path: p.dirs.Credentials()}
+		store = config.KeyStore{Path: p.dirs.Credentials(), Keyring: p.app.keyring}
 	}
 	p.key, p.keySource, p.keyErr = config.FindKey(p.app.env, store, p.cfg.Amp.URL)
 	if p.keyErr == nil {

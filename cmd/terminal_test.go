@@ -36,7 +36,7 @@ func startAtTerminal(t *testing.T, service string, args ...string) *terminal {
 	t.Helper()
 	home := t.TempDir()
 	cmd := exec.Command("sesame", args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "AMP_URL=" + service, "TERM=xterm"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "AMP_URL=" + service, "TERM=xterm", "DBUS_SESSION_BUS_ADDRESS=disabled:"}
 	cmd.Dir = home
 	master, err := pty.Start(cmd)
 	if err != nil {
@@ -107,7 +107,7 @@ func TestLoginAtTerminal(t *testing.T) {
 	if strings.Contains(p.text(), goodKey[:12]) {
 		t.Errorf("the key was shown: %q", p.text())
 	}
-	store := config.FileStore{Path: filepath.Join(p.home, ".config/sesame/credentials.json")}
+	store := config.KeyStore{Path: filepath.Join(p.home, ".config/sesame/credentials.json")}
 	if got, _, err := store.Load(service); err != nil || got.Key.Reveal() != goodKey {
 		t.Errorf("not stored: %v", err)
 	}

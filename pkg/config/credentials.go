@@ -1,14 +1,11 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
-	"syscall"
+	"slices"
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -21,175 +18,139 @@ type Credential struct {
 	Saved   time.Time // when it was stored
 }
 
-// KeyStore keeps one credential for each service URL (as ServiceURL has it).
-// FileStore is the one there is; an OS keyring fits behind it too.
-type KeyStore interface {
-	// Load finds a service's credential; ok is false where there is none.
-	Load(url string) (c Credential, ok bool, err error)
-	// Save stores it, in place of an earlier one.
-	Save(url string, c Credential) error
-	// Remove forgets it; ok is false where there was none.
-	Remove(url string) (ok bool, err error)
-	// String says where the keys are, for people.
-	String() string
+// KeyStore keeps one credential for each service URL (as ServiceURL has it): in the
+// system's keyring where one takes it, else in a file that only the user may read.
+// The file says where each key is, so that a keyring is asked for what it has only.
+type KeyStore struct {
+	Path    string  // of the file; "" keeps nothing
+	Keyring Keyring // nil where there is none
 }
 
-// FileStore keeps keys in a file that only the user may read.
-type FileStore struct{ Path string }
-
-const credentialsVersion = 1
-
-type credentialsFile struct {
-	Version int                         `json:"schema_version"`
-	Keys    map[string]storedCredential `json:"keys"`
+// StoredKey says where a service's key is, without the key.
+type StoredKey struct {
+	URL     string
+	Account string
+	Saved   time.Time
+	Place   string // for people: the keyring's name or the file's
 }
 
-type storedCredential struct {
-	Key     string    `json:"key"`
-	Account string    `json:"account,omitempty"`
-	Saved   time.Time `json:"saved"`
-}
-
-// String is the file's name.
-func (s FileStore) String() string { return s.Path }
-
-// Load implements KeyStore. A file that others could read, or that belongs to
-// somebody else, or that is no JSON, is a fault.Usage with the remedy.
-func (s FileStore) Load(url string) (Credential, bool, error) {
+// Load finds a service's credential and says where it was; place is "" where there is none.
+// A file that others could read, or that belongs to somebody else, or that is no JSON, is a
+// fault.Usage with the remedy. A keyring that does not give its key is a fault.KeyMissing.
+func (s KeyStore) Load(url string) (c Credential, place string, err error) {
 	file, err := s.read()
 	if err != nil {
-		return Credential{}, false, err
+		return Credential{}, "", err
 	}
 	stored, ok := file.Keys[url]
 	if !ok {
-		return Credential{}, false, nil
+		return Credential{}, "", nil
 	}
-	key, err := NewKey(stored.Key)
+	secret := stored.Key
+	if stored.Keyring {
+		if secret, err = s.fromKeyring(url); err != nil {
+			return Credential{}, "", err
+		}
+	}
+	key, err := NewKey(secret)
 	if err != nil {
-		return Credential{}, false, fault.New(fault.Usage, "%s: %s: %w", s.Path, url, err).Hint("run `sesame login`")
+		return Credential{}, "", fault.New(fault.Usage, "%s: %s: %w", s.place(stored), url, err).Hint("run `sesame login`")
 	}
-	return Credential{key, stored.Account, stored.Saved}, true, nil
+	return Credential{key, stored.Account, stored.Saved}, s.place(stored), nil
 }
 
-// Save implements KeyStore.
-func (s FileStore) Save(url string, c Credential) error {
-	file, err := s.read()
-	if err != nil {
-		return err
+func (s KeyStore) fromKeyring(url string) (string, error) {
+	if s.Keyring == nil {
+		return "", fault.New(fault.KeyMissing, "the key for %s is in the keyring of a desktop session, and there is none here", url).
+			Hint("set AMP_API_KEY, or store the key for this place with `sesame login`")
 	}
-	file.Keys[url] = storedCredential{c.Key.Reveal(), c.Account, c.Saved.UTC().Truncate(time.Second)}
-	return s.write(file)
+	secret, err := s.Keyring.Get(url)
+	if err != nil {
+		return "", fault.New(fault.KeyMissing, "the key for %s is in %s, which does not give it: %w", url, s.Keyring.Name(), err).
+			Hint("unlock it and try again, set AMP_API_KEY, or store the key anew with `sesame login`")
+	}
+	return secret, nil
 }
 
-// Remove implements KeyStore. With the last key the file goes too.
-func (s FileStore) Remove(url string) (bool, error) {
+// Save stores a credential in place of an earlier one and says where. declined is why the
+// keyring did not take it, nil where it did or where there is none.
+func (s KeyStore) Save(url string, c Credential) (place string, declined, err error) {
 	file, err := s.read()
 	if err != nil {
-		return false, err
+		return "", nil, err
 	}
-	if _, ok := file.Keys[url]; !ok {
-		return false, nil
+	before := file.Keys[url]
+	now := storedCredential{Account: c.Account, Saved: c.Saved.UTC().Truncate(time.Second)}
+	if s.Keyring != nil {
+		declined = s.Keyring.Set(url, c.Key.Reveal())
+		now.Keyring = declined == nil
+	}
+	if !now.Keyring {
+		now.Key = c.Key.Reveal()
+	}
+	file.Keys[url] = now
+	err = s.write(file)
+	// No key stays in a keyring that nobody would look into any more.
+	if stale := now.Keyring && err != nil && !before.Keyring || before.Keyring && !now.Keyring && err == nil; stale && s.Keyring != nil {
+		_ = s.Keyring.Delete(url) // a locked one keeps it until the next login
+	}
+	if err != nil {
+		return "", declined, err
+	}
+	return s.place(now), declined, nil
+}
+
+// Remove forgets a service's key and says where it was; "" where there was none. With the
+// last key the file goes too. A keyring that keeps its copy is an error, and so known still.
+func (s KeyStore) Remove(url string) (place string, err error) {
+	file, err := s.read()
+	if err != nil {
+		return "", err
+	}
+	stored, ok := file.Keys[url]
+	if !ok {
+		return "", nil
+	}
+	if stored.Keyring {
+		err := errors.New("there is no keyring here")
+		if s.Keyring != nil {
+			err = s.Keyring.Delete(url)
+		}
+		if err != nil && !errors.Is(err, ErrNotInKeyring) {
+			return "", fault.New(fault.Internal, "the key for %s is in the keyring, and it cannot be removed: %w", url, err).
+				Hint("unlock the keyring and run `sesame logout` again")
+		}
 	}
 	delete(file.Keys, url)
 	if len(file.Keys) > 0 {
-		return true, s.write(file)
+		return s.place(stored), s.write(file)
 	}
 	if err := os.Remove(s.Path); err != nil {
-		return false, fmt.Errorf("remove the stored key: %w", err)
+		return "", fmt.Errorf("remove the stored key: %w", err)
 	}
-	return true, nil
+	return s.place(stored), nil
 }
 
-func (s FileStore) read() (credentialsFile, error) {
-	file := credentialsFile{Version: credentialsVersion, Keys: map[string]storedCredential{}}
-	if s.Path == "" {
-		return file, nil
-	}
-	// Not blocking: a FIFO in its place must not hold us.
-	f, err := os.OpenFile(s.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return file, nil
-	}
+// List is what is stored, in the order of the URLs.
+func (s KeyStore) List() ([]StoredKey, error) {
+	file, err := s.read()
 	if err != nil {
-		return file, fault.New(fault.Usage, "cannot read the stored keys: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	// Checked on the open file, so that it is the one that is read.
-	if err := s.trust(f); err != nil {
-		return file, err
+	var list []StoredKey
+	for _, url := range slices.Sorted(maps.Keys(file.Keys)) {
+		stored := file.Keys[url]
+		list = append(list, StoredKey{url, stored.Account, stored.Saved, s.place(stored)})
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil {
-		return file, fault.New(fault.Usage, "cannot read the stored keys: %w", err)
-	}
-	if err := json.Unmarshal(data, &file); err != nil {
-		// The JSON error is not shown: it may quote what is in the file.
-		return file, s.broken("not JSON as `sesame login` writes it")
-	}
-	if file.Version != credentialsVersion {
-		return file, s.broken(fmt.Sprintf("of version %d, which this sesame does not know", file.Version))
-	}
-	if file.Keys == nil {
-		file.Keys = map[string]storedCredential{}
-	}
-	return file, nil
+	return list, nil
 }
 
-func (s FileStore) broken(what string) error {
-	return fault.New(fault.Usage, "%s: %s", s.Path, what).
-		Hint("move it away and run `sesame login` again, or set AMP_API_KEY")
-}
-
-// trust refuses a file that somebody else could have read or written.
-func (s FileStore) trust(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return fault.New(fault.Usage, "cannot read the stored keys: %w", err)
+func (s KeyStore) place(stored storedCredential) string {
+	switch {
+	case !stored.Keyring:
+		return s.Path
+	case s.Keyring != nil:
+		return s.Keyring.Name()
 	}
-	if !info.Mode().IsRegular() {
-		return s.broken("not a regular file")
-	}
-	if why, remedy := looseFile(info, s.Path); why != "" {
-		return fault.New(fault.Usage, "%s: refused: %s", s.Path, why).Hint("%s", remedy)
-	}
-	dir, err := os.Stat(filepath.Dir(s.Path))
-	if err != nil {
-		return fault.New(fault.Usage, "cannot read the stored keys: %w", err)
-	}
-	if why, remedy := looseDir(dir, filepath.Dir(s.Path)); why != "" {
-		return fault.New(fault.Usage, "%s: refused: %s", filepath.Dir(s.Path), why).Hint("%s", remedy)
-	}
-	return nil
-}
-
-// write replaces the file at once: a reader sees the old or the new one, also after
-// a crash in between.
-func (s FileStore) write(file credentialsFile) error {
-	data, err := json.MarshalIndent(file, "", "  ")
-	if err != nil {
-		return fmt.Errorf("store the key: %w", err)
-	}
-	dir := filepath.Dir(s.Path)
-	if err := MakePrivate(dir); err != nil {
-		return fmt.Errorf("store the key: %w", err)
-	}
-	tmp, err := os.CreateTemp(dir, ".credentials-*") // made 0600
-	if err != nil {
-		return fmt.Errorf("store the key: %w", err)
-	}
-	defer os.Remove(tmp.Name()) // gone already when all went well
-	_, err = tmp.Write(append(data, '\n'))
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), s.Path)
-	}
-	if err != nil {
-		return fmt.Errorf("store the key: %w", err)
-	}
-	return nil
+	return "a keyring that does not answer here"
 }

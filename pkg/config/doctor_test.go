@@ -112,7 +112,7 @@ func TestCheckKeyNamesTheSource(t *testing.T) {
 	if r := resultOf(CheckKey("/c/credentials.json", nil)); r.Summary != "stored in /c/credentials.json" {
 		t.Errorf("stored: %+v", r)
 	}
-	_, _, err := FindKey(Env{}, FileStore{}, DefaultURL)
+	_, _, err := FindKey(Env{}, KeyStore{}, DefaultURL)
 	if r := resultOf(CheckKey("", err)); r.Status != check.Fail || r.Code != fault.KeyMissing || r.Summary != "AMP_API_KEY not configured" || len(r.Remedy) == 0 {
 		t.Errorf("none: %+v", r)
 	}

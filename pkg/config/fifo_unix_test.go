@@ -34,7 +34,7 @@ func TestFIFOs(t *testing.T) {
 	_, err = Load(m.options())
 	wantUsage(t, err, "not a regular file")
 
-	store := FileStore{filepath.Join(t.TempDir(), "credentials.json")}
+	store := KeyStore{Path: filepath.Join(t.TempDir(), "credentials.json")}
 	if err := syscall.Mkfifo(store.Path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestLooseCredentials(t *testing.T) {
 			t.Errorf("mode %o: hints %q", mode, hints)
 		}
 		// Neither is it repaired in silence by the next login.
-		if err := store.Save(DefaultURL, Credential{Key: mustKey(t, "another-key")}); err == nil {
+		if _, _, err := store.Save(DefaultURL, Credential{Key: mustKey(t, "another-key")}); err == nil {
 			t.Errorf("mode %o: saved over it", mode)
 		}
 	}

@@ -63,7 +63,7 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
 // LogValue hides the key from slog.
 func (k Key) LogValue() slog.Value { return slog.StringValue(Redacted) }
 
-// Source is where a key was found: "AMP_API_KEY" or what the store calls itself.
+// Source is where a key was found: "AMP_API_KEY" or the place that KeyStore.Load named.
 type Source string
 
 const keyVariable = "AMP_API_KEY"
@@ -81,19 +81,19 @@ func FindKey(env Env, store KeyStore, url string) (Key, Source, error) {
 		}
 		return key, FromEnvironment, nil
 	}
-	credential, ok, err := store.Load(url)
+	credential, place, err := store.Load(url)
 	if err != nil {
 		return Key{}, "", err
 	}
-	if !ok {
+	if place == "" {
 		err := fault.New(fault.KeyMissing, "AMP_API_KEY not configured").
 			Hint("run `sesame login`, or set AMP_API_KEY")
 		if url == DefaultURL {
 			err = err.Hint("keys are made at https://ampcode.com/settings")
 		} else {
-			err = err.Hint("a key is stored for each service by its own; this one is %s", url)
+			err = err.Hint("a key is stored for each service by itself; this one is %s", url)
 		}
 		return Key{}, "", err
 	}
-	return credential.Key, Source(store.String()), nil
+	return credential.Key, Source(place), nil
 }

@@ -24,10 +24,10 @@ func mustKey(t *testing.T, s string) Key {
 	return key
 }
 
-func savedStore(t *testing.T) FileStore {
+func savedStore(t *testing.T) KeyStore {
 	t.Helper()
-	store := FileStore{filepath.Join(t.TempDir(), "sesame", "credentials.json")}
-	err := store.Save(DefaultURL, Credential{mustKey(t, someKey), "a@b.c", time.Unix(1790000000, 5)})
+	store := KeyStore{Path: filepath.Join(t.TempDir(), "sesame", "credentials.json")}
+	_, _, err := store.Save(DefaultURL, Credential{mustKey(t, someKey), "a@b.c", time.Unix(1790000000, 5)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,28 +96,28 @@ func TestFindKey(t *testing.T) {
 	wantUsage(t, err, "AMP_API_KEY: the key has spaces")
 }
 
-func TestFileStore(t *testing.T) {
+func TestKeyStoreFile(t *testing.T) {
 	store := savedStore(t)
 	const other = "https://other.example/"
-	if err := store.Save(other, Credential{Key: mustKey(t, "other-key")}); err != nil {
+	if _, _, err := store.Save(other, Credential{Key: mustKey(t, "other-key")}); err != nil {
 		t.Fatal(err)
 	}
-	got, ok, err := store.Load(DefaultURL)
-	if err != nil || !ok || got.Key.Reveal() != someKey || got.Account != "a@b.c" || got.Saved.Unix() != 1790000000 {
-		t.Errorf("%+v %v %v", got, ok, err)
+	got, place, err := store.Load(DefaultURL)
+	if err != nil || place != store.Path || got.Key.Reveal() != someKey || got.Account != "a@b.c" || got.Saved.Unix() != 1790000000 {
+		t.Errorf("%+v %v %v", got, place, err)
 	}
-	if err := store.Save(DefaultURL, Credential{Key: mustKey(t, "new-key")}); err != nil {
+	if _, _, err := store.Save(DefaultURL, Credential{Key: mustKey(t, "new-key")}); err != nil {
 		t.Fatal(err)
 	}
 	if got, _, _ := store.Load(DefaultURL); got.Key.Reveal() != "new-key" {
 		t.Error("not replaced")
 	}
 	for _, url := range []string{DefaultURL, other} {
-		if ok, err := store.Remove(url); !ok || err != nil {
-			t.Errorf("remove %s: %v %v", url, ok, err)
+		if place, err := store.Remove(url); place != store.Path || err != nil {
+			t.Errorf("remove %s: %v %v", url, place, err)
 		}
-		if ok, err := store.Remove(url); ok || err != nil {
-			t.Errorf("remove %s again: %v %v", url, ok, err)
+		if place, err := store.Remove(url); place != "" || err != nil {
+			t.Errorf("remove %s again: %v %v", url, place, err)
 		}
 	}
 	left, err := os.ReadDir(filepath.Dir(store.Path))
@@ -143,7 +143,7 @@ func TestBrokenCredentials(t *testing.T) {
 			if strings.Contains(err.Error(), "sgamp") {
 				t.Errorf("the key is in %q", err)
 			}
-			if err := store.Save(DefaultURL, Credential{Key: mustKey(t, "new-key")}); err == nil {
+			if _, _, err := store.Save(DefaultURL, Credential{Key: mustKey(t, "new-key")}); err == nil {
 				t.Error("saved over a file that may hold other keys")
 			}
 			if data, _ := os.ReadFile(store.Path); string(data) != content {

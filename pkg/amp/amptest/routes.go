@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -28,10 +29,18 @@ func (s *Service) routes() http.Handler {
 		writeJSON(w, http.StatusOK, object{"runtime": "rivetkit", "version": "2.0.0"})
 	})
 	mux.HandleFunc("GET /actors/gateway/threadActor/websocket/", s.websocket)
+	mux.HandleFunc("GET /auth/cli-login", s.cliLogin)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusNotFound, object{"error": "not found"})
 	})
 	return mux
+}
+
+// cliLogin is the page that a browser comes to for a login, with a user who says yes at once.
+func (s *Service) cliLogin(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	back := url.Values{"authToken": {q.Get("authToken")}, "apiKey": {s.key}}
+	http.Redirect(w, r, "http://localhost:"+url.PathEscape(q.Get("callbackPort"))+"/auth/callback?"+back.Encode(), http.StatusFound)
 }
 
 // guard lets nothing under /api/ pass without the key, and carries out the delay.

@@ -1,0 +1,3 @@
+package config
+
+func keyringName(Env) string { return "the Keychain" }
