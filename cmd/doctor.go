@@ -2,6 +2,9 @@ package cmd
 
 import (
 	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -9,99 +12,235 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sesame-cli/sesame/pkg/amp"
+	"github.com/sesame-cli/sesame/pkg/amp/session"
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/check"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
-// How long the doctor takes at most.
+// How long the doctor takes at most, and how often it looks again with --watch.
 const (
-	eachCheck = 5 * time.Second
-	allChecks = 15 * time.Second
+	eachCheck  = 5 * time.Second
+	allChecks  = 15 * time.Second
+	watchPause = 5 * time.Second
 )
 
 type doctorOptions struct {
-	app  *app
-	cmd  *cobra.Command
-	json bool
-	only []string
+	app     *app
+	cmd     *cobra.Command
+	json    bool
+	only    []string
+	offline bool
+	probe   bool
+	watch   bool
+	fix     bool
 
 	// executable is the program that asks from inside the sandbox: this one.
 	executable func() (string, error)
 	limits     check.Limits
+	resolver   *net.Resolver  // nil: the system's
+	rootCAs    *x509.CertPool // nil: the system's
+	pause      time.Duration
 }
 
 func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cobra.Command {
-	opts := &doctorOptions{app: a, executable: os.Executable, limits: check.Limits{Each: eachCheck, All: allChecks}}
+	opts := &doctorOptions{app: a, executable: os.Executable, limits: check.Limits{Each: eachCheck, All: allChecks}, pause: watchPause}
 	if runF == nil {
 		runF = doctorRun
 	}
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check everything and say what to do",
-		Long: "Check what a turn needs: the configuration, the key, the service from this machine and from\n" +
-			"inside the sandbox, Amp, and the sandbox itself. For what is not as it should be it says what\n" +
-			"to do. It changes nothing. The exit code is 1 where a check failed, 4 where only the key did.",
-		Example: "  sesame doctor\n  sesame doctor --verbose\n  sesame doctor --only key --json",
+		Long: "Check what a turn needs: the environment, the key, each step of the way to the service from this\n" +
+			"machine and from inside the sandbox, Amp and its modes, the sandbox itself by attacking it, and\n" +
+			"the sessions. For what is not as it should be it says what to do. It changes nothing without\n" +
+			"--fix. The exit code is 1 where a check failed, 4 where only the key did.",
+		Example: "  sesame doctor\n  sesame doctor --offline\n  sesame doctor --only key --json\n  sesame doctor --fix\n  sesame doctor --probe",
 		Args:    noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			for _, pair := range [][]string{{"watch", "json"}, {"watch", "fix"}, {"watch", "probe"}, {"offline", "fix"}, {"offline", "probe"}} {
+				if err := onlyOneOf(cmd, pair...); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.cmd = cmd
 			return runF(cmd.Context(), opts)
 		},
 	}
-	cmd.Flags().BoolVar(&opts.json, "json", false, "print the checks as JSON, keyed by their id")
-	cmd.Flags().StringArrayVar(&opts.only, "only", nil, "run only the check `ID`, or the group, and what it needs (repeatable)")
+	f := cmd.Flags()
+	f.BoolVar(&opts.json, "json", false, "print the checks as JSON, keyed by their id")
+	f.StringArrayVar(&opts.only, "only", nil, "run only the check `ID`, or the group, and what it needs (repeatable)")
+	f.BoolVar(&opts.offline, "offline", false, "ask no network, and be quick")
+	f.BoolVar(&opts.probe, "probe", false, "also ask each mode for one short real turn, which may cost")
+	f.BoolVar(&opts.watch, "watch", false, "look again every few seconds and show what changed")
+	f.BoolVar(&opts.fix, "fix", false, "do what is safe to do about it, and say what was done")
 	binaryFlags(cmd)
 	policyFlags(cmd)
-	cmd.AddCommand(newProbeCmd(a))
+	cmd.AddCommand(newRouteCmd(a), newAttackCmd(a))
 	return cmd
 }
 
-// newProbeCmd is what the doctor starts inside the sandbox.
-func newProbeCmd(a *app) *cobra.Command {
+// newRouteCmd is what the doctor starts inside the sandbox to go the way to the service.
+func newRouteCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:    "probe URL",
-		Short:  "Ask the service for a sign of life",
+		Use:    "route URL",
+		Short:  "Go the way to the service",
 		Hidden: true,
 		Args:   exactlyOne("a URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return amp.ReachInside(cmd.Context(), args[0], a.io.Out)
+			return amp.RouteInside(cmd.Context(), args[0], a.io.Out)
 		},
 	}
 }
 
+// newAttackCmd is what the doctor starts inside the sandbox to attack it.
+func newAttackCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:    "attack",
+		Short:  "Try what the sandbox must refuse",
+		Hidden: true,
+		Args:   noArgs,
+		RunE:   func(*cobra.Command, []string) error { return sandbox.Attack(a.io.In, a.io.Out) },
+	}
+}
+
 func doctorRun(ctx context.Context, o *doctorOptions) error {
+	if o.probe {
+		o.app.warn("--probe asks each mode for one short real turn: that may cost")
+	}
+	outcomes, took, err := o.examine(ctx)
+	if err != nil {
+		return err
+	}
+	var done []string
+	if o.fix {
+		if done = o.mend(ctx, outcomes); len(done) > 0 {
+			if outcomes, took, err = o.examine(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := o.show(outcomes, took, done); err != nil {
+		return err
+	}
+	if o.watch {
+		return o.watchOver(ctx, outcomes)
+	}
+	return doctorStatus(outcomes)
+}
+
+// examine runs the checks that are wanted.
+func (o *doctorOptions) examine(ctx context.Context) ([]check.Outcome, time.Duration, error) {
 	begun := time.Now()
 	patient, cleanUp := o.patient()
 	defer cleanUp()
 	checks := patient.checks()
+	if o.probe {
+		checks = append(checks, patient.turnChecks()...)
+	}
 	if len(o.only) > 0 {
+		all := checks
 		var unknown []string
-		if checks, unknown = check.Select(checks, o.only); len(unknown) > 0 {
-			return unknownCheck(unknown[0], patient.checks())
+		if checks, unknown = check.Select(all, o.only); len(unknown) > 0 {
+			return nil, 0, unknownCheck(unknown[0], all)
 		}
 	}
 	outcomes := check.Run(ctx, checks, o.limits)
-	if err := ctx.Err(); err != nil {
-		return err
+	return lead(outcomes), time.Since(begun), ctx.Err()
+}
+
+// lead puts a last turn that failed before all else.
+func lead(outcomes []check.Outcome) []check.Outcome {
+	for i, o := range outcomes {
+		if o.ID == session.CheckLastID && o.Status == check.Warn {
+			rest := append(outcomes[:i:i], outcomes[i+1:]...)
+			return append([]check.Outcome{o}, rest...)
+		}
 	}
+	return outcomes
+}
+
+// mend carries out what is safe, and says what became of it.
+func (o *doctorOptions) mend(ctx context.Context, outcomes []check.Outcome) []string {
+	var done []string
+	for _, outcome := range outcomes {
+		fix := outcome.Fix
+		if fix == nil || outcome.Status != check.Fail && outcome.Status != check.Warn {
+			continue
+		}
+		line := fmt.Sprintf("%s: %s", outcome.ID, fix.Does)
+		if err := fix.Do(ctx); err != nil {
+			line = fmt.Sprintf("%s: not mended: %v", outcome.ID, err)
+		}
+		done = append(done, line)
+	}
+	return done
+}
+
+func (o *doctorOptions) show(outcomes []check.Outcome, took time.Duration, done []string) error {
 	screen := doctorScreen{
 		outcomes: outcomes,
-		took:     time.Since(begun),
-		verbose:  patient.cfg.Verbose,
-		quiet:    patient.cfg.Quiet,
+		took:     took,
+		done:     done,
+		verbose:  o.verbose(),
+		quiet:    o.app.quiet,
 		style:    o.app.screenStyle(),
 	}
-	var err error
 	if o.json {
-		err = screen.printJSON(o.app)
-	} else {
-		err = screen.print(o.app)
+		return screen.printJSON(o.app)
 	}
-	if err != nil {
-		return err
+	return screen.print(o.app)
+}
+
+func (o *doctorOptions) verbose() bool {
+	verbose, err := o.cmd.Flags().GetBool("verbose")
+	return err == nil && verbose || o.app.env.Get("SESAME_VERBOSE") == "true"
+}
+
+// watchOver looks again until it is stopped, and shows what changed.
+func (o *doctorOptions) watchOver(ctx context.Context, before []check.Outcome) error {
+	tick := time.NewTicker(o.pause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		now, took, err := o.examine(ctx)
+		if err != nil {
+			return err
+		}
+		if changes := changed(before, now); len(changes) > 0 {
+			if _, err := fmt.Fprintf(o.app.io.Out, "\n%s\n", o.app.now().Format(time.TimeOnly)); err != nil {
+				return err
+			}
+			if err := o.show(changes, took, nil); err != nil {
+				return err
+			}
+			o.app.io.Flush()
+		}
+		before = now
 	}
-	return doctorStatus(outcomes)
+}
+
+// changed are the outcomes that were not so before.
+func changed(before, now []check.Outcome) []check.Outcome {
+	was := map[string]check.Outcome{}
+	for _, o := range before {
+		was[o.ID] = o
+	}
+	var changes []check.Outcome
+	for _, o := range now {
+		if b, ok := was[o.ID]; !ok || b.Status != o.Status || o.Status != check.OK && o.ID != session.CheckLastID && b.Summary != o.Summary {
+			changes = append(changes, o)
+		}
+	}
+	return changes
 }
 
 // doctorStatus is how the doctor exits.

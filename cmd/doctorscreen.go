@@ -16,6 +16,7 @@ import (
 type doctorScreen struct {
 	outcomes []check.Outcome
 	took     time.Duration
+	done     []string // by --fix
 	verbose  bool
 	quiet    bool // only what is not as it should be
 	style    screenStyle
@@ -113,7 +114,13 @@ func (d *doctorScreen) print(a *app) error {
 		}
 		b.WriteByte('\n')
 	}
+	for _, line := range d.done {
+		b.WriteString("mended " + oneLine(line) + "\n")
+	}
 	b.WriteString(d.summary() + "\n")
+	if n := d.mendable(); n > 0 {
+		fmt.Fprintf(&b, "%d can be mended by `sesame doctor --fix`\n", n)
+	}
 	// All of it at once: what strangers wrote is in it, and perhaps a key.
 	if _, err := io.WriteString(a.io.Out, a.redactor.String(b.String())); err != nil {
 		return fmt.Errorf("write the checks: %w", err)
@@ -192,6 +199,17 @@ func oneLine(s string) string {
 	return strings.NewReplacer("\n", " ", "\t", " ").Replace(printable(s))
 }
 
+// mendable is how many there are that --fix would do something about.
+func (d *doctorScreen) mendable() int {
+	n := 0
+	for _, o := range d.outcomes {
+		if o.Fix != nil && len(d.done) == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 func (d *doctorScreen) summary() string {
 	count := map[check.Status]int{}
 	for _, o := range d.outcomes {
@@ -223,7 +241,8 @@ type doctorReport struct {
 	Sesame        build                  `json:"sesame"`
 	Status        check.Status           `json:"status"` // ok, warn or fail
 	DurationMS    int64                  `json:"duration_ms"`
-	Checks        map[string]checkReport `json:"checks"` // by id
+	Mended        []string               `json:"mended,omitempty"` // by --fix
+	Checks        map[string]checkReport `json:"checks"`           // by id
 }
 
 type checkReport struct {
@@ -240,7 +259,7 @@ type checkReport struct {
 func (d *doctorScreen) printJSON(a *app) error {
 	r := doctorReport{
 		SchemaVersion: 1, Sesame: readBuild(), Status: check.Worst(d.outcomes),
-		DurationMS: d.took.Milliseconds(), Checks: map[string]checkReport{},
+		DurationMS: d.took.Milliseconds(), Mended: d.done, Checks: map[string]checkReport{},
 	}
 	for _, o := range d.outcomes {
 		r.Checks[o.ID] = checkReport{o.Group, o.Title, o.Status, o.Code, o.Summary, o.Details, o.Remedy, o.Duration.Milliseconds()}

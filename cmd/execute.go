@@ -36,7 +36,7 @@ func (t *turn) execute(ctx context.Context, s *session.Session) error {
 	}
 	defer a.useAmp(t.config, t.dirs, binary)()
 	defer a.refreshAmp(ctx, t.config, t.dirs, binary)()
-	settings, err := amp.SessionSettings(t.userSettings(), mode)
+	settings, err := amp.SessionSettings(a.userSettings(t.dirs), mode)
 	if err != nil {
 		return err
 	}
@@ -144,14 +144,14 @@ func (t *turn) prober() *amp.Prober {
 	}
 }
 
-// userSettings is the user's own settings file, "" where there is none.
-func (t *turn) userSettings() string {
-	if file := t.app.env.Get("AMP_SETTINGS_FILE"); file != "" {
+// userSettings is the user's own settings file of Amp, "" where there is none.
+func (a *app) userSettings(dirs config.Dirs) string {
+	if file := a.env.Get("AMP_SETTINGS_FILE"); file != "" {
 		return file
 	}
-	dir := t.app.env.Get("XDG_CONFIG_HOME")
+	dir := a.env.Get("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(t.dirs.Home, ".config")
+		dir = filepath.Join(dirs.Home, ".config")
 	}
 	return amp.UserSettings(filepath.Join(dir, "amp"))
 }

@@ -1,17 +1,14 @@
 package cmd
 
 import (
-	"context"
+	"crypto/x509"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/sesame-cli/sesame/pkg/amp"
-	"github.com/sesame-cli/sesame/pkg/bootstrap"
 	"github.com/sesame-cli/sesame/pkg/config"
-	"github.com/sesame-cli/sesame/pkg/config/check"
-	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
@@ -20,6 +17,10 @@ import (
 type patient struct {
 	app       *app
 	limit     time.Duration // of a check
+	offline   bool
+	resolver  *net.Resolver  // nil: the system's
+	rootCAs   *x509.CertPool // nil: the system's
+	store     config.KeyStore
 	dirs      config.Dirs
 	dirsErr   error
 	cfg       *config.Config
@@ -41,7 +42,7 @@ type patient struct {
 // stands in for a workspace that cannot be one.
 func (o *doctorOptions) patient() (p *patient, cleanUp func()) {
 	a := o.app
-	p = &patient{app: a, limit: o.limits.Each}
+	p = &patient{app: a, limit: o.limits.Each, offline: o.offline, resolver: o.resolver, rootCAs: o.rootCAs}
 	cleanUp = func() {}
 	p.dirs, p.dirsErr = a.dirs()
 	p.workspace, p.workspaceErr = a.workspace(p.dirs)
@@ -80,11 +81,10 @@ func (o *doctorOptions) patient() (p *patient, cleanUp func()) {
 }
 
 func (p *patient) findKey() {
-	var store config.KeyStore
 	if p.dirsErr == nil {
-		store = config.KeyStore{Path: p.dirs.Credentials(), Keyring: p.app.keyring}
+		p.store = config.KeyStore{Path: p.dirs.Credentials(), Keyring: p.app.keyring}
 	}
-	p.key, p.keySource, p.keyErr = config.FindKey(p.app.env, store, p.cfg.Amp.URL)
+	p.key, p.keySource, p.keyErr = config.FindKey(p.app.env, p.store, p.cfg.Amp.URL)
 	if p.keyErr == nil {
 		p.app.redactor.Add(p.key)
 	}
@@ -100,111 +100,6 @@ func (p *patient) makePolicy(workspace string) {
 	policy.Private = slices.DeleteFunc(policy.Private, func(dir string) bool { return dir == "" })
 	p.policy = policy
 	p.env, p.policyErr = p.app.insideEnv(p.cfg, policy)
-}
-
-// checks are all there are, in the order of the screen. Each lives in the package of
-// what it looks at.
-func (p *patient) checks() []check.Check {
-	const settings, tier = config.CheckFilesID, sandbox.CheckTierID
-	url := ""
-	if p.cfg != nil {
-		url = p.cfg.Amp.URL
-	}
-	return []check.Check{
-		config.CheckFiles(p.cfg, p.cfgErr),
-		config.CheckDirs(p.dirs, p.dirsErr),
-		p.checkWorkspace(),
-		config.CheckKey(p.keySource, p.keyErr),
-		amp.CheckKey(p.askService, config.CheckKeyID, amp.CheckHostID),
-		amp.CheckHost(url, settings),
-		p.checkInside(url, settings, tier, amp.CheckHostID),
-		p.checkCached(settings),
-		p.checkStarts(settings, bootstrap.CheckCachedID, tier),
-		p.checkTier(settings),
-	}
-}
-
-func (p *patient) askService(ctx context.Context) (string, error) {
-	who, err := p.app.checkKey(ctx, p.cfg.Amp.URL, p.key)
-	return who.String(), err
-}
-
-// checkWorkspace tells whether a turn could begin in this directory. That it could not
-// is nothing to be mended, unless the user named the directory.
-func (p *patient) checkWorkspace() check.Check {
-	r := check.Passed("%s", p.workspace)
-	if p.workspaceErr != nil {
-		r = check.Failed(p.workspaceErr)
-		if p.app.cd == "" {
-			r.Status, r.Code = check.Warn, ""
-		}
-	}
-	return check.Check{ID: "config.workspace", Group: "configuration", Title: "workspace", Run: check.Found(r)}
-}
-
-func (p *patient) checkTier(needs ...string) check.Check {
-	c := sandbox.CheckTier(p.policy, p.env, p.program, needs...)
-	if p.policyErr != nil {
-		c.Run = check.Found(check.Failed(p.policyErr))
-	}
-	return c
-}
-
-func (p *patient) checkInside(url string, needs ...string) check.Check {
-	command := &sandbox.Command{Args: []string{p.program, "doctor", "probe", url}, Env: p.env}
-	c := amp.CheckInside(amp.InPolicy(p.showing(p.program)), command, url, needs...)
-	switch {
-	case p.cfg.Sandbox.Tier == string(sandbox.Off):
-		c.Run = check.Found(check.Skipped("there is no sandbox to ask from: it is off"))
-	case p.programErr != nil:
-		c.Run = check.Found(check.Failed(p.programErr))
-	}
-	return c
-}
-
-// checkCached looks for the Amp that would run.
-func (p *patient) checkCached(needs ...string) check.Check {
-	own, err := ownAmp(p.cfg)
-	c := bootstrap.CheckPath(own, needs...)
-	switch {
-	case err != nil:
-		c.Run = check.Found(check.Failed(err))
-	case own != "":
-	case p.dirsErr != nil:
-		c.Run = check.Found(check.Skipped("without directories there is no cache"))
-	default:
-		in, err := p.app.installer(p.cfg, p.dirs)
-		if err != nil {
-			c.Run = check.Found(check.Failed(err))
-			break
-		}
-		c = in.CheckCached(p.cfg.Amp.Version, needs...)
-	}
-	return c
-}
-
-// checkStarts starts the Amp that would run, if there is one.
-func (p *patient) checkStarts(needs ...string) check.Check {
-	binary, err := bootstrap.Binary{}, p.dirsErr
-	if own, ownErr := ownAmp(p.cfg); err == nil || own != "" {
-		if err = ownErr; err == nil {
-			binary, err = p.app.cachedAmp(p.cfg, p.dirs)
-		}
-	}
-	policy := p.showing()
-	if err == nil && policy != nil {
-		policy = p.showing(programRoot(binary.Path, policy))
-	}
-	// It ends in time to say so itself.
-	prober := &amp.Prober{Launcher: amp.InPolicy(policy), Env: p.env, Timeout: p.limit * 4 / 5}
-	c := prober.CheckStarts(binary.Path, needs...)
-	if err != nil {
-		c.Run = check.Found(check.Skipped("there is no Amp to start"))
-		if fault.CodeOf(err) != fault.BootstrapFailed {
-			c.Run = check.Found(check.Skipped("%v", err))
-		}
-	}
-	return c
 }
 
 // showing is the policy with some more to read; nil where there is none.

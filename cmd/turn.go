@@ -51,16 +51,16 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	a := o.app
 	dirs, err := a.dirs()
 	if err != nil {
-		return nil, err
+		return nil, explainedBy(err, "config.dirs")
 	}
 	workspace, err := a.workspace(dirs)
 	if err != nil {
-		return nil, err
+		return nil, explainedBy(err, "config.workspace")
 	}
 	a.report.Workspace = workspace
 	cfg, err := a.load(o.cmd, workspace)
 	if err != nil {
-		return nil, err
+		return nil, explainedBy(err, config.CheckFilesID)
 	}
 	a.report.Mode = cfg.Mode
 	key, keyErr := a.findKey(cfg)
@@ -68,11 +68,11 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 		return nil, keyErr // without a key nothing is waited for
 	}
 	policy, err := a.newPolicy(cfg, dirs, workspace)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = policy.Check()
 	}
-	if err := policy.Check(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, explainedBy(err, sandbox.CheckTierID)
 	}
 	prompt, err := a.prompt(ctx, o.args, o.promptFile)
 	if err != nil {

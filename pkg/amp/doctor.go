@@ -6,54 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
-const serviceGroup = "service"
-
-// CheckHostID is the check of the service that others need.
+// CheckHostID is the check of the service that others need: that it answers.
 const CheckHostID = "service.host"
-
-// reachTimeout is less than a check has, so that the question ends with an answer of its own.
-const reachTimeout = 4 * time.Second
-
-// Reach asks the service at base something without a key, and takes its refusal for the
-// sign of life that it is. An error is a fault.ServiceUnreachable, or Canceled.
-func Reach(ctx context.Context, base string) error {
-	// A connection of its own: one that is kept from another check would prove nothing.
-	var transport *http.Transport
-	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
-		transport = standard.Clone()
-	} else {
-		transport = &http.Transport{Proxy: http.ProxyFromEnvironment}
-	}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Timeout: reachTimeout, Transport: transport}
-	_, err := NewService(base, "", client).UserInfo(ctx)
-	if fault.CodeOf(err) == fault.KeyRejected {
-		return nil
-	}
-	return err
-}
-
-// CheckHost tells whether the service at base answers this machine.
-func CheckHost(base string, needs ...string) check.Check {
-	return check.Check{
-		ID: CheckHostID, Group: serviceGroup, Title: "from this machine", Needs: needs,
-		Run: func(ctx context.Context) check.Result {
-			if err := Reach(ctx, base); err != nil {
-				return check.Failed(err)
-			}
-			return check.Passed("%s answers", base)
-		},
-	}
-}
 
 // CheckKey tells whether the service accepts the key; ask says for whom.
 func CheckKey(ask func(context.Context) (who string, err error), needs ...string) check.Check {
@@ -69,56 +30,81 @@ func CheckKey(ask func(context.Context) (who string, err error), needs ...string
 	}
 }
 
-// insideAnswer is what ReachInside prints.
-type insideAnswer struct {
-	Reached bool   `json:"reached"`
-	Error   string `json:"error,omitempty"`
-}
-
-// ReachInside is the part of CheckInside that runs in the sandbox, in a process of its
-// own: it prints how Reach went. Its error is that of printing.
-func ReachInside(ctx context.Context, base string, w io.Writer) error {
-	answer := insideAnswer{Reached: true}
-	if err := Reach(ctx, base); err != nil {
-		answer = insideAnswer{Error: err.Error()}
+// RouteInside is the part of CheckInside that runs in the sandbox, in a process of its own: it goes the
+// way to the service and prints how each step went, up to the first that failed. Its error is that of printing.
+func RouteInside(ctx context.Context, base string, w io.Writer) error {
+	r := &Route{Base: base}
+	went := map[string]check.Result{}
+	for _, s := range steps() {
+		result := r.timed(ctx, s)
+		went[s.name] = result
+		if result.Status == check.Fail {
+			break
+		}
 	}
-	return json.NewEncoder(w).Encode(answer)
+	return json.NewEncoder(w).Encode(went)
 }
 
-// CheckInside tells whether the service at base answers a program in the sandbox.
-// The command has to end in ReachInside.
-func CheckInside(launcher Launcher, command *sandbox.Command, base string, needs ...string) check.Check {
-	return check.Check{
-		ID: "service.inside", Group: serviceGroup, Title: "from the sandbox", Needs: needs,
-		Run: func(ctx context.Context) check.Result { return reachFromInside(ctx, launcher, command, base) },
+// CheckInside is a check for each step from a program in the sandbox to the service at base. The command
+// has to end in RouteInside.
+func CheckInside(launcher Launcher, command *sandbox.Command, base string, needs ...string) []check.Check {
+	const group = "service, from the sandbox"
+	var went map[string]check.Result
+	first := check.Check{
+		ID: "inside.dns", Group: group, Title: "name", Needs: needs,
+		Run: func(ctx context.Context) check.Result {
+			var failed check.Result
+			if went, failed = routeFromInside(ctx, launcher, command, base); went == nil {
+				return failed
+			}
+			return went["dns"]
+		},
 	}
+	checks := []check.Check{first}
+	last := first.ID
+	for _, s := range steps()[2:] {
+		id := "inside." + s.name
+		checks = append(checks, check.Check{
+			ID: id, Group: group, Title: s.title, Needs: []string{last},
+			Run: func(context.Context) check.Result { return went[s.name] },
+		})
+		last = id
+	}
+	return checks
 }
 
-func reachFromInside(ctx context.Context, launcher Launcher, command *sandbox.Command, base string) check.Result {
+// routeFromInside runs the command in the sandbox; went is nil where nothing came of it.
+func routeFromInside(ctx context.Context, launcher Launcher, command *sandbox.Command, base string) (went map[string]check.Result, failed check.Result) {
 	var out, errs limited
 	c := *command
 	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(""), &out, &errs
 	process, err := launcher.Start(ctx, &c)
 	if err != nil {
-		return check.Failed(fmt.Errorf("start a program in the sandbox: %w", err))
+		return nil, check.Failed(fmt.Errorf("start a program in the sandbox: %w", err))
 	}
 	status, err := process.Wait()
 	if err == nil && ctx.Err() != nil {
 		err = fault.New(fault.ServiceUnreachable, "no answer from %s in time", base)
 	}
 	if err != nil {
-		return check.Failed(err)
+		return nil, check.Failed(err)
 	}
-	var answer insideAnswer
-	if json.NewDecoder(strings.NewReader(out.String())).Decode(&answer) != nil {
-		return check.Failed(fmt.Errorf("the program that asks from the sandbox ended with status %d: %s",
+	if json.NewDecoder(strings.NewReader(out.String())).Decode(&went) != nil || len(went) == 0 {
+		return nil, check.Failed(fmt.Errorf("the program that asks from the sandbox ended with status %d: %s",
 			status.Code, lastLine(strings.TrimSpace(errs.String()))))
 	}
-	if answer.Reached {
-		return check.Passed("%s answers", base)
+	for name, r := range went {
+		if r.Status == check.Fail {
+			went[name] = keptIn(r, process.Denials())
+		}
 	}
-	r := check.Failed(fault.New(fault.ServiceUnreachable, "%s", answer.Error))
-	for _, d := range process.Denials() {
+	return went, check.Result{}
+}
+
+// keptIn is a failure inside of what worked on the host: the advice for the host does not help.
+func keptIn(r check.Result, denials []sandbox.Denial) check.Result {
+	r.Remedy = nil
+	for _, d := range denials {
 		r.Details = append(r.Details, strings.TrimRight(fmt.Sprintf("the sandbox refused %s: %s", d.Target, d.Reason), ": "))
 		r = r.Hint(fmt.Sprintf("the sandbox is in the way: allow it with `--allow-host %s`", d.Target))
 	}
@@ -159,6 +145,7 @@ func (p *Prober) Version(ctx context.Context, path string) (string, error) {
 	}
 	if ran.status.Code == 0 && !ran.timedOut {
 		if version := versionText().FindString(ansi().ReplaceAllString(ran.out, "")); version != "" {
+			p.version, p.versionOf = version, path
 			return version, nil
 		}
 	}

@@ -40,6 +40,10 @@ type Prober struct {
 	Dir string
 	// CacheDir keeps the answers, a file per build; "" forgets them.
 	CacheDir string
+	// ReadOnly looks into CacheDir and keeps nothing there.
+	ReadOnly bool
+	// version is what Version heard of the build at versionOf.
+	version, versionOf string
 	// Timeout ends each of the up to three starts; 20 s when zero.
 	Timeout time.Duration
 }
@@ -79,6 +83,12 @@ func (p *Prober) Probe(ctx context.Context, path string) (*Capabilities, error) 
 	// A cache that cannot be written costs time at the next start, nothing else.
 	_ = p.save(id, c)
 	return c, nil
+}
+
+// Knows tells whether the answers of the build at path are in the cache.
+func (p *Prober) Knows(path string) bool {
+	id, err := identify(path)
+	return err == nil && p.load(id) != nil
 }
 
 // Remember keeps what a turn taught about the build at path; see Outcome.Learned.
@@ -137,7 +147,7 @@ func (p *Prober) load(id identity) *Capabilities {
 }
 
 func (p *Prober) save(id identity, c *Capabilities) error {
-	if p.CacheDir == "" {
+	if p.CacheDir == "" || p.ReadOnly {
 		return nil
 	}
 	data, err := json.Marshal(cached{probeSchema, id, *c})
@@ -202,6 +212,10 @@ func (p *Prober) ask(ctx context.Context, path string) (*Capabilities, error) {
 			Hint("give --amp-path the amp executable, or leave it out to have Amp fetched")
 	}
 	c.ModesAccepted, c.ModesChecked = parseChoices(first.out + first.err)
+	if p.version != "" && p.versionOf == path {
+		c.Version = p.version
+		return &c, nil
+	}
 	// One after the other: the starts may share a copy-on-write home.
 	version, err := p.run(ctx, path, "--version")
 	if err != nil {

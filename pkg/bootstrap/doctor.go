@@ -75,6 +75,9 @@ func (in *Installer) cachedResult(ctx context.Context, want string) check.Result
 		r = check.Warned("Amp %s is not cached yet: the first turn will fetch it", want).
 			Hint(fmt.Sprintf("run `sesame amp install %s` to fetch it now", want))
 	}
+	if r.Status == check.Warn {
+		r = in.mended(r, want)
+	}
 	r.Details = details
 	return r
 }

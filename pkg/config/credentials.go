@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -153,4 +154,16 @@ func (s KeyStore) place(stored storedCredential) string {
 		return s.Keyring.Name()
 	}
 	return "a keyring that does not answer here"
+}
+
+// Loose is the file where others may read or change it and that is all that is wrong; "" otherwise.
+func (s KeyStore) Loose() string {
+	info, err := os.Lstat(s.Path)
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	if why, remedy := looseFile(info, s.Path); why != "" && strings.HasPrefix(remedy, "chmod ") {
+		return s.Path
+	}
+	return ""
 }

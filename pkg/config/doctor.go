@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
 )
+
+// filePrivate is the mode of files that only the user may read.
+const filePrivate = 0o600
 
 const (
 	settingsGroup = "configuration"
@@ -85,6 +89,9 @@ func dirsResult(dirs Dirs) check.Result {
 		switch {
 		case trouble.remedy != "":
 			r = check.Failed(fmt.Errorf("%s: %s", trouble.where, trouble.what)).Hint(trouble.remedy)
+			if where := trouble.where; trouble.loose {
+				r = r.Mended("chmod 700 "+where, func(context.Context) error { return os.Chmod(where, 0o700) }) //nolint:gosec // a directory
+			}
 		case d.vital:
 			r = check.Failed(errors.New(r.Summary))
 		}
@@ -106,11 +113,22 @@ func worse(a, b check.Result) check.Result {
 	}
 	a.Details = append(a.Details, b.Summary)
 	a.Remedy = append(a.Remedy, b.Remedy...)
+	if first, second := a.Fix, b.Fix; second != nil {
+		a.Fix = second
+		if first != nil {
+			a = a.Mended(first.Does+", "+second.Does, func(ctx context.Context) error {
+				return errors.Join(first.Do(ctx), second.Do(ctx))
+			})
+		}
+	}
 	return a
 }
 
 // dirTrouble is what is wrong with a directory; nothing when what is empty.
-type dirTrouble struct{ where, what, remedy string }
+type dirTrouble struct {
+	where, what, remedy string
+	loose               bool // its permissions are all that is wrong
+}
 
 func judgeDir(dir string) dirTrouble {
 	info, err := os.Stat(dir)
@@ -119,28 +137,29 @@ func judgeDir(dir string) dirTrouble {
 		// It will be made when it is needed, if what is above lets us.
 		above := filepath.Dir(dir)
 		if _, linkErr := os.Lstat(dir); linkErr == nil {
-			return dirTrouble{dir, "a symbolic link to nowhere", ""}
+			return dirTrouble{where: dir, what: "a symbolic link to nowhere"}
 		}
 		if above == dir {
-			return dirTrouble{dir, "does not exist", ""}
+			return dirTrouble{where: dir, what: "does not exist"}
 		}
 		if trouble := judgeParent(above); trouble != "" {
-			return dirTrouble{dir, "cannot be made (" + trouble + ")", ""}
+			return dirTrouble{where: dir, what: "cannot be made (" + trouble + ")"}
 		}
 		return dirTrouble{}
 	case err != nil:
-		return dirTrouble{dir, fmt.Sprintf("cannot be used (%v)", errors.Unwrap(err)), ""}
+		return dirTrouble{where: dir, what: fmt.Sprintf("cannot be used (%v)", errors.Unwrap(err))}
 	case !info.IsDir():
-		return dirTrouble{dir, "not a directory", ""}
+		return dirTrouble{where: dir, what: "not a directory"}
 	}
 	if why, remedy := looseDir(info, dir); why != "" {
-		if strings.HasPrefix(remedy, "chmod ") {
+		loose := strings.HasPrefix(remedy, "chmod ")
+		if loose {
 			remedy = "`" + remedy + "`"
 		}
-		return dirTrouble{dir, why, remedy}
+		return dirTrouble{dir, why, remedy, loose}
 	}
 	if err := mayWrite(dir); err != nil {
-		return dirTrouble{dir, fmt.Sprintf("not writable (%v)", err), ""}
+		return dirTrouble{where: dir, what: fmt.Sprintf("not writable (%v)", err)}
 	}
 	return dirTrouble{}
 }
@@ -163,9 +182,12 @@ func judgeParent(dir string) string {
 }
 
 // CheckKey tells whether there is a key, and where, as FindKey returned it.
-func CheckKey(from Source, err error) check.Check {
+// loose is the file of the keys where its permissions are what is wrong, else "".
+func CheckKey(from Source, err error, loose string) check.Check {
 	c := check.Check{ID: CheckKeyID, Group: keyGroup, Title: "found", Needs: []string{CheckFilesID}}
 	switch {
+	case err != nil && loose != "":
+		c.Run = check.Found(check.Failed(err).Mended("chmod 600 "+loose, func(context.Context) error { return os.Chmod(loose, filePrivate) }))
 	case err != nil:
 		c.Run = check.Found(check.Failed(err))
 	case from == FromEnvironment:

@@ -106,14 +106,14 @@ func makeDirs(t *testing.T, mode os.FileMode, dirs ...string) {
 }
 
 func TestCheckKeyNamesTheSource(t *testing.T) {
-	if r := resultOf(CheckKey(FromEnvironment, nil)); r.Status != check.OK || r.Summary != "in AMP_API_KEY" {
+	if r := resultOf(CheckKey(FromEnvironment, nil, "")); r.Status != check.OK || r.Summary != "in AMP_API_KEY" {
 		t.Errorf("environment: %+v", r)
 	}
-	if r := resultOf(CheckKey("/c/credentials.json", nil)); r.Summary != "stored in /c/credentials.json" {
+	if r := resultOf(CheckKey("/c/credentials.json", nil, "")); r.Summary != "stored in /c/credentials.json" {
 		t.Errorf("stored: %+v", r)
 	}
 	_, _, err := FindKey(Env{}, KeyStore{}, DefaultURL)
-	if r := resultOf(CheckKey("", err)); r.Status != check.Fail || r.Code != fault.KeyMissing || r.Summary != "AMP_API_KEY not configured" || len(r.Remedy) == 0 {
+	if r := resultOf(CheckKey("", err, "")); r.Status != check.Fail || r.Code != fault.KeyMissing || r.Summary != "AMP_API_KEY not configured" || len(r.Remedy) == 0 {
 		t.Errorf("none: %+v", r)
 	}
 }

@@ -28,6 +28,13 @@ type Result struct {
 	Summary string     // one line
 	Details []string   // what it rests on, a line each
 	Remedy  []string   // what to do, a line each; what is to be typed stands in backquotes
+	Fix     *Fix       `json:"-"` // a remedy that is safe to carry out unasked; nil for none
+}
+
+// Fix is a remedy that loses nothing and can be done again.
+type Fix struct {
+	Does string // in a line, as something done: "made /x"
+	Do   func(context.Context) error
 }
 
 // Check looks at one thing.
@@ -37,6 +44,7 @@ type Check struct {
 	Title string   // likewise
 	Needs []string // ids of checks without whose success this one would say nothing
 	Run   func(context.Context) Result
+	Limit time.Duration // what it may take; 0 is what Limits say
 }
 
 // Outcome is a check and how it went.
@@ -74,6 +82,12 @@ func Found(r Result) func(context.Context) Result {
 // Hint adds lines to what to do.
 func (r Result) Hint(lines ...string) Result {
 	r.Remedy = append(r.Remedy, lines...)
+	return r
+}
+
+// Mended says that there is a safe remedy.
+func (r Result) Mended(does string, do func(context.Context) error) Result {
+	r.Fix = &Fix{does, do}
 	return r
 }
 

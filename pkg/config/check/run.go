@@ -24,20 +24,24 @@ const grace = 300 * time.Millisecond
 // returns the outcomes in the order of the checks. What needs a check that failed or was
 // skipped is skipped. A need that is not among the checks is taken as met.
 func Run(ctx context.Context, checks []Check, limits Limits) []Outcome {
-	ctx, cancel := context.WithTimeout(ctx, limits.All)
+	all := limits.All
+	for _, c := range checks {
+		all = max(all, c.Limit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, all)
 	defer cancel()
 	r := runner{limits: limits, states: map[string]*state{}}
 	for _, c := range checks {
 		r.states[c.ID] = &state{check: c, done: make(chan struct{})}
 	}
-	var all sync.WaitGroup
+	var running sync.WaitGroup
 	for _, s := range r.states {
-		all.Go(func() {
+		running.Go(func() {
 			defer close(s.done)
 			r.run(ctx, s)
 		})
 	}
-	all.Wait()
+	running.Wait()
 	outcomes := make([]Outcome, 0, len(checks))
 	for _, c := range checks {
 		s := r.states[c.ID]
@@ -97,7 +101,11 @@ func (r *runner) run(ctx context.Context, s *state) {
 
 // limited runs a check and does not wait for one that ignores the end of its time.
 func (r *runner) limited(ctx context.Context, c Check) Result {
-	ctx, cancel := context.WithTimeout(ctx, r.limits.Each)
+	limit := r.limits.Each
+	if c.Limit > 0 {
+		limit = c.Limit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	result := make(chan Result, 1)
 	go func() { result <- c.Run(ctx) }()
@@ -114,7 +122,7 @@ func (r *runner) limited(ctx context.Context, c Check) Result {
 	case <-late.C:
 		return Failed(&fault.Error{
 			Code: fault.Timeout, Err: ctx.Err(),
-			Message: fmt.Sprintf("it did not end within %s", r.limits.Each),
+			Message: fmt.Sprintf("it did not end within %s", limit),
 		})
 	}
 }
