@@ -109,7 +109,7 @@ func (d *doctorScreen) print(a *app) error {
 	}
 	for _, group := range groups {
 		b.WriteString(d.style.paint("1", group) + "\n")
-		for _, o := range members[group] {
+		for _, o := range d.folded(members[group]) {
 			d.outcome(&b, o)
 		}
 		b.WriteByte('\n')
@@ -126,6 +126,26 @@ func (d *doctorScreen) print(a *app) error {
 		return fmt.Errorf("write the checks: %w", err)
 	}
 	return nil
+}
+
+// folded makes one of the checks that were skipped one after the other for the same reason.
+func (d *doctorScreen) folded(outcomes []check.Outcome) []check.Outcome {
+	if d.verbose {
+		return outcomes
+	}
+	var shown []check.Outcome
+	for i := 0; i < len(outcomes); i++ {
+		o, n := outcomes[i], 0
+		for i+1 < len(outcomes) && o.Status == check.Skip && outcomes[i+1].Status == check.Skip && outcomes[i+1].Summary == o.Summary {
+			i++
+			n++
+		}
+		if n > 0 {
+			o.Summary += fmt.Sprintf(" (and %d more)", n)
+		}
+		shown = append(shown, o)
+	}
+	return shown
 }
 
 // outcome is a check's line, and below it what belongs to it.

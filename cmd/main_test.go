@@ -3,10 +3,12 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -116,6 +118,9 @@ type world struct {
 	*app
 	in, out, errOut *bytes.Buffer
 	home            string
+
+	resolver *net.Resolver  // of doctor; nil: the system's
+	rootCAs  *x509.CertPool // likewise
 }
 
 func newWorld(t *testing.T) *world {

@@ -75,7 +75,12 @@ func (p *Prober) CheckModes(path, configured string, overrides map[string]string
 
 func modeResult(name string, configured bool, c *Capabilities, overrides map[string]string) check.Result {
 	choice, err := Translate(name, c, overrides)
+	const free = "free"
 	switch {
+	case err == nil && choice.AmpMode == free && configured:
+		return check.Warned("Amp refuses it for turns like these").Hint("choose another one with `--mode`, or in the configuration")
+	case err == nil && choice.AmpMode == free:
+		return check.Skipped("Amp refuses it for turns like these")
 	case err != nil && configured:
 		return check.Failed(err).Hint("choose another one with `--mode`, or in the configuration")
 	case err != nil && overrides[name] != "":

@@ -4,10 +4,12 @@ package amp_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sesame-cli/sesame/pkg/amp"
 	"github.com/sesame-cli/sesame/pkg/amp/amptest"
@@ -16,21 +18,18 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
-func TestReach(t *testing.T) {
+// The way is gone without the key.
+func TestRouteCarriesNoKey(t *testing.T) {
 	s := amptest.StartT(t)
-	if err := amp.Reach(t.Context(), s.URL()); err != nil {
-		t.Errorf("a service that wants a key: %v", err)
+	for _, o := range check.Run(t.Context(), amp.CheckRoute(&amp.Route{Base: s.URL()}), check.Limits{Each: time.Minute, All: time.Minute}) {
+		if o.Status != check.OK {
+			t.Errorf("%s: %+v", o.ID, o.Result)
+		}
 	}
 	for _, r := range s.Requests() {
 		if got := r.Header.Get("Authorization"); strings.TrimSpace(strings.TrimPrefix(got, "Bearer")) != "" {
 			t.Errorf("asked with %q", got)
 		}
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := amp.Reach(t.Context(), s.URL()); fault.CodeOf(err) != fault.ServiceUnreachable {
-		t.Errorf("closed: %v", err)
 	}
 }
 
@@ -44,29 +43,41 @@ func TestCheckInside(t *testing.T) {
 		status  check.Status
 		summary string
 	}{
-		`echo '{"reached":true}'`:                     {check.OK, "http://s.example/ answers"},
-		`echo '{"reached":false,"error":"no route"}'`: {check.Fail, "no route"},
-		`echo oops >&2; exit 7`:                       {check.Fail, "status 7: oops"},
-		`true`:                                        {check.Fail, "status 0"},
+		`echo '{"dns":{"Status":"ok","Summary":"found"}}'`:          {check.OK, "found"},
+		`echo '{"dns":{"Status":"fail","Summary":"no such name"}}'`: {check.Fail, "no such name"},
+		`echo oops >&2; exit 7`:                                     {check.Fail, "status 7: oops"},
+		`true`:                                                      {check.Fail, "status 0"},
 	} {
 		command := &sandbox.Command{Args: []string{"/bin/sh", "-c", said}}
-		r := amp.CheckInside(held(t.TempDir()), command, "http://s.example/").Run(t.Context())
+		r := amp.CheckInside(held(t.TempDir()), command, "http://s.example/")[0].Run(t.Context())
 		if r.Status != want.status || !strings.Contains(r.Summary, want.summary) {
 			t.Errorf("%s: %+v", said, r)
 		}
+		if r.Status == check.Fail && strings.Contains(said, "dns") && !strings.Contains(strings.Join(r.Remedy, "\n"), "its sandbox does not") {
+			t.Errorf("not told apart from the host: %q", r.Remedy)
+		}
 	}
-	r := amp.CheckInside(held(t.TempDir()), &sandbox.Command{Args: []string{"/nonexistent"}}, "x").Run(t.Context())
+	r := amp.CheckInside(held(t.TempDir()), &sandbox.Command{Args: []string{"/nonexistent"}}, "x")[0].Run(t.Context())
 	if r.Status != check.Fail || !strings.Contains(r.Summary, "/nonexistent") {
 		t.Errorf("no program: %+v", r)
 	}
 }
 
-// What ReachInside prints is what CheckInside reads.
-func TestReachInside(t *testing.T) {
+// What RouteInside prints is what CheckInside reads; it ends with the step that failed.
+func TestRouteInside(t *testing.T) {
 	s := amptest.StartT(t)
-	var out strings.Builder
-	if err := amp.ReachInside(t.Context(), s.URL(), &out); err != nil || out.String() != `{"reached":true}`+"\n" {
-		t.Errorf("%s, %v", out.String(), err)
+	for _, want := range []int{6, 3} {
+		var out strings.Builder
+		if err := amp.RouteInside(t.Context(), s.URL(), &out); err != nil {
+			t.Fatal(err)
+		}
+		var went map[string]check.Result
+		if err := json.Unmarshal([]byte(out.String()), &went); err != nil || len(went) != want {
+			t.Errorf("%d steps, want %d: %s, %v", len(went), want, out.String(), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -105,6 +105,12 @@ func (r *Route) stepProxy(context.Context) check.Result {
 		return check.Passed("none in use")
 	}
 	via, err := r.Proxy.ProxyFunc()(u)
+	// An address that cannot be read is taken for none by the library.
+	for _, proxy := range []string{r.Proxy.HTTPSProxy, r.Proxy.HTTPProxy} {
+		if _, bad := url.Parse(proxy); bad != nil && err == nil {
+			_, err = url.Parse("http://" + proxy)
+		}
+	}
 	switch {
 	case err != nil:
 		return unreachable([]string{"set HTTPS_PROXY to an address such as http://proxy.example:3128, or unset it"}, "the proxy's address cannot be read: HTTPS_PROXY or HTTP_PROXY is no URL")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
@@ -63,15 +64,15 @@ func (in *Installer) CheckSources(want string, needs ...string) []check.Check {
 	asked := append([]string{CheckCachedID}, needs...)
 	mirrors := 0
 	for _, s := range in.sources {
-		id := s.Name()
-		if id != "static" && id != "storage" && id != "npm" {
+		title := s.Name()
+		if title != "static" && title != "storage" && title != "npm" {
 			mirrors++
-			id = "mirror" + strconv.Itoa(mirrors)
+			title = "mirror" + strconv.Itoa(mirrors)
 		}
-		id = "sources." + id
+		id := "sources." + title
 		asked = append(asked, id)
 		checks = append(checks, check.Check{
-			ID: id, Group: sourcesGroup, Title: s.Name(), Needs: needs,
+			ID: id, Group: sourcesGroup, Title: title, Needs: needs,
 			Run: func(ctx context.Context) check.Result {
 				host, err := in.host("latest")
 				if err != nil {
@@ -79,7 +80,7 @@ func (in *Installer) CheckSources(want string, needs ...string) []check.Check {
 				}
 				version, err := s.Latest(ctx, host)
 				if err != nil {
-					return check.Warned("%v", err).Hint("a firewall must allow HTTPS to it, or name another source in amp.sources; one that works is enough")
+					return check.Warned("%s: %s", s.Name(), strings.TrimPrefix(err.Error(), s.Name()+": ")).Hint("a firewall must allow HTTPS to it, or name another source in amp.sources; one that works is enough")
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -87,7 +88,7 @@ func (in *Installer) CheckSources(want string, needs ...string) []check.Check {
 				if newest == "" || CompareVersions(version, newest) > 0 {
 					newest = version
 				}
-				return check.Passed("the newest is %s", version)
+				return check.Passed("%s: the newest is %s", s.Name(), version)
 			},
 		})
 	}
