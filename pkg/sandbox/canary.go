@@ -29,17 +29,16 @@ type Canaries struct {
 
 // orders is what the attackers are told. The key is not among it, only how to recognise it.
 type orders struct {
-	Secrets    []string `json:"secrets"` // to read
-	Writes     []string `json:"writes"`  // to make, or to overwrite
-	TCP        []string `json:"tcp"`     // to send Token to
-	Sockets    []string `json:"sockets"` // likewise; abstract ones begin with @
-	Token      string   `json:"token"`
-	PID        int      `json:"pid"` // of a process on the host
-	Namespace  string   `json:"namespace"`
-	KeyLength  int      `json:"key_length"`
-	KeySalt    string   `json:"key_salt"`
-	KeyHash    string   `json:"key_hash"` // of salt and key
-	Privileges bool     `json:"privileges"`
+	Secrets   []string `json:"secrets"` // to read
+	Writes    []string `json:"writes"`  // to make, or to overwrite
+	TCP       []string `json:"tcp"`     // to send Token to
+	Sockets   []string `json:"sockets"` // likewise; abstract ones begin with @
+	Token     string   `json:"token"`
+	PID       int      `json:"pid"` // of a process on the host
+	Namespace string   `json:"namespace"`
+	KeyLength int      `json:"key_length"`
+	KeySalt   string   `json:"key_salt"`
+	KeyHash   string   `json:"key_hash"` // of salt and key
 }
 
 // loot is what the attackers got.
@@ -169,7 +168,6 @@ func newField(c *Canaries) (f *field, err error) {
 		}
 	}
 	f.orders.PID, f.orders.Namespace = os.Getpid(), pidNamespace()
-	f.orders.Privileges = true
 	if c.Key != "" {
 		f.orders.KeyLength, f.orders.KeySalt = len(c.Key), f.orders.Token
 		f.orders.KeyHash = keyHash(f.orders.KeySalt, []byte(c.Key))
@@ -248,12 +246,13 @@ func (f *field) listen(network, address string) error {
 			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 			said := make([]byte, len(f.orders.Token))
 			n, _ := conn.Read(said)
-			_ = conn.Close()
 			if string(said[:n]) == f.orders.Token {
 				f.mu.Lock()
 				f.calls = append(f.calls, network+" "+address)
 				f.mu.Unlock()
+				_, _ = conn.Write([]byte{1})
 			}
+			_ = conn.Close()
 		}
 	}()
 	return nil
