@@ -25,7 +25,7 @@ type kernel struct {
 	apparmor   string // Ubuntu's kernel.apparmor_restrict_unprivileged_userns
 	overlay    bool   // overlayfs is there, or a module may still be loaded: nothing tells
 	seccomp    bool
-	container  string // "Docker", "Podman" or ""
+	container  string // "Kubernetes", "Docker", "Podman" or ""
 	root       bool   // we are root, whom the two sysctls above do not concern
 	program    string // this executable
 }
@@ -54,6 +54,8 @@ func readKernel(root, program string) kernel {
 		program:    program,
 	}
 	switch {
+	case exists("var/run/secrets/kubernetes.io"):
+		k.container = "Kubernetes"
 	case exists(".dockerenv"):
 		k.container = "Docker"
 	case exists("run/.containerenv"):
@@ -138,6 +140,11 @@ func (k kernel) reason(err error) (why string, remedy []string) {
 		return "no more user namespaces are allowed", sysctlRemedy("user.max_user_namespaces=15000")
 	case k.cloning == "0" && !k.root:
 		return "user namespaces are for root only", sysctlRemedy("kernel.unprivileged_userns_clone=1")
+	case k.container == "Kubernetes":
+		return "the pod refuses it", []string{
+			"in the pod's spec, set `hostUsers: false`",
+			"and in the container's: `securityContext: {procMount: Unmasked, seccompProfile: {type: Unconfined}, appArmorProfile: {type: Unconfined}}`",
+		}
 	case k.container == "Podman":
 		return "the container refuses it", []string{"start it with `podman run --security-opt seccomp=unconfined --security-opt unmask=ALL IMAGE`"}
 	case k.container != "":

@@ -181,6 +181,7 @@ func TestReason(t *testing.T) {
 		{"limit", map[string]string{"proc/sys/user/max_user_namespaces": "0"}, false, refused, "user.max_user_namespaces=15000"},
 		{"docker", map[string]string{".dockerenv": ""}, true, mount, "docker run --security-opt seccomp=unconfined"},
 		{"docker on ubuntu", map[string]string{".dockerenv": "", "proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1"}, false, mount, "docker run"},
+		{"kubernetes", map[string]string{"var/run/secrets/kubernetes.io/x": ""}, true, mount, "procMount: Unmasked"},
 		{"podman", map[string]string{"run/.containerenv": ""}, true, refused, "podman run"},
 		{"old", map[string]string{"proc/sys/kernel/osrelease": "5.4.0-1-generic"}, false, mount, "Linux 5.12 or newer"},
 		{"just new enough", map[string]string{"proc/sys/kernel/osrelease": "5.12-rc1"}, false, mount, ""},
