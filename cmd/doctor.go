@@ -42,6 +42,8 @@ type doctorOptions struct {
 	resolver   *net.Resolver  // nil: the system's
 	rootCAs    *x509.CertPool // nil: the system's
 	pause      time.Duration
+
+	verbose bool // by the configuration, once it was read
 }
 
 func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cobra.Command {
@@ -138,6 +140,7 @@ func (o *doctorOptions) examine(ctx context.Context) ([]check.Outcome, time.Dura
 	begun := time.Now()
 	patient, cleanUp := o.patient()
 	defer cleanUp()
+	o.verbose = patient.cfg.Verbose
 	checks := patient.checks()
 	if o.probe {
 		checks = append(checks, patient.turnChecks()...)
@@ -186,7 +189,7 @@ func (o *doctorOptions) show(outcomes []check.Outcome, took time.Duration, done 
 		outcomes: outcomes,
 		took:     took,
 		done:     done,
-		verbose:  o.verbose(),
+		verbose:  o.verbose,
 		quiet:    o.app.quiet,
 		style:    o.app.screenStyle(),
 	}
@@ -194,11 +197,6 @@ func (o *doctorOptions) show(outcomes []check.Outcome, took time.Duration, done 
 		return screen.printJSON(o.app)
 	}
 	return screen.print(o.app)
-}
-
-func (o *doctorOptions) verbose() bool {
-	verbose, err := o.cmd.Flags().GetBool("verbose")
-	return err == nil && verbose || o.app.env.Get("SESAME_VERBOSE") == "true"
 }
 
 // watchOver looks again until it is stopped, and shows what changed.

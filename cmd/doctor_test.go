@@ -101,7 +101,7 @@ func TestDoctorAllWell(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, w.out)
 	}
 	for id, want := range map[string]string{
-		"key.accepted": "for a@b.c", "amp.starts": amptest.Feb10JS, "sandbox.tier": "namespaces (", "key.found": "AMP_API_KEY", "inside.host": w.env["AMP_URL"], "modes.settings": "read by this Amp",
+		"key.accepted": "for a…@b.c", "amp.starts": amptest.Feb10JS, "sandbox.tier": "namespaces (", "key.found": "AMP_API_KEY", "inside.host": w.env["AMP_URL"], "modes.settings": "read by this Amp",
 	} {
 		if got := r.Checks[id].Summary; !strings.Contains(got, want) {
 			t.Errorf("%s: %q lacks %q", id, got, want)

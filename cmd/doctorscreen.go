@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -288,8 +289,16 @@ func (d *doctorScreen) printJSON(a *app) error {
 	if err := printJSON(&b, r); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(a.io.Out, a.redactor.String(b.String())); err != nil {
+	if _, err := io.WriteString(a.io.Out, a.anonymous(a.redactor.String(b.String()))); err != nil {
 		return fmt.Errorf("write the checks: %w", err)
 	}
 	return nil
+}
+
+// anonymous takes out who the user is: such a text is pasted into issues that everybody reads.
+func (a *app) anonymous(text string) string {
+	if home := a.env.Get("HOME"); len(home) > 1 {
+		text = strings.ReplaceAll(text, home, "~")
+	}
+	return regexp.MustCompile(`([\w.+-])[\w.+-]*@([\w-]+\.)`).ReplaceAllString(text, "$1…@$2")
 }

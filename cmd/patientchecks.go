@@ -219,6 +219,7 @@ func (p *patient) sandboxChecks(settings string) []check.Check {
 	if policy == nil {
 		policy = &sandbox.Policy{}
 	}
+	// The environment and the files are those of a turn: what a turn adds for Amp has to be here, too.
 	canaries := sandbox.CheckCanaries(&sandbox.Canaries{
 		Policy:  policy,
 		Command: &sandbox.Command{Args: []string{p.program, "doctor", "attack"}, Env: p.env},

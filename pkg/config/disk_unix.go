@@ -10,5 +10,5 @@ func freeSpace(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return st.Bavail * uint64(st.Bsize), nil //nolint:gosec,unconvert // a block's size is positive, and of another type elsewhere
+	return st.Bavail * uint64(st.Bsize), nil //nolint:gosec // a size is positive
 }
