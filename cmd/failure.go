@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/sesame-cli/sesame/pkg/amp/session"
@@ -69,6 +70,10 @@ func (a *app) noteFailure(err error) {
 			When: a.now().UTC(), Workspace: r.Workspace, SessionID: r.SessionID, Code: string(code),
 			Message: a.redactor.String(err.Error()), Check: explains(code), Stderr: r.Logs.Stderr,
 		}
+	}
+	// Who used sesame never before gets no directories for a slip.
+	if _, err := os.Stat(dirs.State); err != nil {
+		return
 	}
 	// A disk that takes nothing is no reason to fail for another one.
 	_ = session.NoteFailure(dirs.State, f)

@@ -127,6 +127,9 @@ type field struct {
 	calls []string // of attackers, by what they reached
 }
 
+// plantedIn is a directory that the sandbox has of its own, wherever TMPDIR is.
+const plantedIn = "/tmp"
+
 // plantedText is what stands in planted files, and must still.
 const plantedText = "planted by sesame doctor"
 
@@ -142,7 +145,7 @@ func newField(c *Canaries) (f *field, err error) {
 		return f, err
 	}
 	f.orders.Token = hex.EncodeToString(raw)
-	if f.dir, err = os.MkdirTemp("", "sesame-canary-"); err != nil {
+	if f.dir, err = os.MkdirTemp(plantedIn, "sesame-canary-"); err != nil {
 		return f, err
 	}
 	planted := filepath.Join(f.dir, "secret")
