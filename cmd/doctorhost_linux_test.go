@@ -120,6 +120,9 @@ func TestDoctorHostFaults(t *testing.T) {
 			w.env["MY_KEY"] = "x" + s.Key()
 			return []string{"--pass-env", "MY_KEY", "--only", "sandbox"}
 		}, exit: 1, failed: []string{"sandbox.key"}, code: fault.SandboxUnavailable, summary: "the key can be seen inside: /proc/", remedy: "do not run a turn here"},
+		{name: "the key is exposed", spoil: func(*testing.T, *world, *amptest.Service) []string {
+			return []string{"--expose-key", "--only", "sandbox"}
+		}, warned: []string{"sandbox.key"}, summary: "--expose-key", remedy: "leave it out"},
 		{name: "home that cannot be copied on write", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["HOME"], w.env["XDG_CONFIG_HOME"], w.env["XDG_CACHE_HOME"], w.env["XDG_STATE_HOME"] = "/proc/sys/kernel", w.home, w.home, w.home
 			return []string{"--only", "sandbox"}

@@ -300,5 +300,7 @@ func (a *app) anonymous(text string) string {
 	if home := a.env.Get("HOME"); len(home) > 1 {
 		text = strings.ReplaceAll(text, home, "~")
 	}
-	return regexp.MustCompile(`([\w.+-])[\w.+-]*@([\w-]+\.)`).ReplaceAllString(text, "$1…@$2")
+	// Not what stands before the @ of a URL, which the redactor of URLs dealt with.
+	address := regexp.MustCompile(`(^|[^:/\w.+-])([\w.+-])[\w.+-]*@([\w-]*[A-Za-z][\w-]*\.)`)
+	return address.ReplaceAllString(text, "$1$2…@$3")
 }

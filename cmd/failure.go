@@ -62,7 +62,7 @@ func (a *app) noteFailure(err error) {
 	var f *session.Failure
 	switch code {
 	case "":
-	case fault.Usage, fault.Canceled:
+	case fault.Usage, fault.Canceled, fault.SessionNotFound, fault.SessionBusy:
 		return
 	default:
 		r := a.report

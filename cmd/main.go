@@ -44,7 +44,7 @@ func Main(args []string) int {
 		cwd:         cwd,
 		now:         time.Now,
 		redactor:    redactor,
-		checkKey:    askService,
+		checkKey:    askService(env),
 		keyring:     config.SystemKeyring(env, patience),
 		findBrowser: findBrowser,
 		takeSignals: watch.take,

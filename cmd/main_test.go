@@ -142,7 +142,7 @@ func newWorld(t *testing.T) *world {
 		cwd:         filepath.Join(dir, "work"),
 		now:         func() time.Time { return time.Unix(1790000000, 0) },
 		redactor:    &config.Redactor{},
-		checkKey:    askService,
+		checkKey:    askService(config.Env{}),
 		findBrowser: func(config.Env) browser { return nil },
 		takeSignals: func() <-chan os.Signal { return nil },
 	}

@@ -33,6 +33,7 @@ type patient struct {
 	workspaceErr error
 	policy       *sandbox.Policy // of a turn, without what would leave traces
 	env          []string        // inside
+	turnEnv      []string        // likewise, with what stands for the key
 	policyErr    error
 	program      string // this executable, to be started inside
 	programErr   error
@@ -99,7 +100,16 @@ func (p *patient) makePolicy(workspace string) {
 	policy.HomeState, policy.Notice, policy.Denied = "", nil, nil
 	policy.Private = slices.DeleteFunc(policy.Private, func(dir string) bool { return dir == "" })
 	p.policy = policy
-	p.env, p.policyErr = p.app.insideEnv(p.cfg, policy)
+	inside, err := p.app.keyInside(p.cfg, policy, p.key)
+	if err == nil {
+		p.env, err = p.app.insideEnv(p.cfg, policy)
+	}
+	p.policyErr = err
+	if !inside.IsZero() {
+		p.turnEnv = append(slices.Clone(p.env), "AMP_API_KEY="+inside.Reveal())
+	} else {
+		p.turnEnv = p.env
+	}
 }
 
 // showing is the policy with some more to read; nil where there is none.

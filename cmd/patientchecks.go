@@ -108,7 +108,12 @@ func (p *patient) keyChecks() []check.Check {
 
 func (p *patient) serviceChecks(settings string) []check.Check {
 	url := p.cfg.Amp.URL
-	route := &amp.Route{Base: url, Proxy: proxyOf(p.app.env), Resolver: p.resolver, RootCAs: p.rootCAs}
+	roots := p.rootCAs
+	if roots == nil {
+		// Where they cannot be read the system's are taken, and the sandbox's own check says why.
+		roots, _ = sandbox.HostRoots(p.app.env.List())
+	}
+	route := &amp.Route{Base: url, Proxy: proxyOf(p.app.env), Resolver: p.resolver, RootCAs: roots}
 	checks := amp.CheckRoute(route, settings)
 	command := &sandbox.Command{Args: []string{p.program, "doctor", "route", url}, Env: p.env}
 	inside := amp.CheckInside(amp.InPolicy(p.showing(p.program)), command, url, settings, sandbox.CheckTierID, amp.CheckHostID)
@@ -219,12 +224,17 @@ func (p *patient) sandboxChecks(settings string) []check.Check {
 	if policy == nil {
 		policy = &sandbox.Policy{}
 	}
-	// The environment and the files are those of a turn: what a turn adds for Amp has to be here, too.
 	canaries := sandbox.CheckCanaries(&sandbox.Canaries{
 		Policy:  policy,
-		Command: &sandbox.Command{Args: []string{p.program, "doctor", "attack"}, Env: p.env},
+		Command: &sandbox.Command{Args: []string{p.program, "doctor", "attack"}, Env: p.turnEnv},
 		Key:     p.key.Reveal(),
 	}, settings, sandbox.CheckTierID)
+	for i := range canaries {
+		if canaries[i].ID == "sandbox.key" && p.cfg.Sandbox.ExposeKey {
+			canaries[i].Run = check.Found(check.Warned("it is inside, as --expose-key or sandbox.expose-key says").
+				Hint("leave it out: the service gets the key all the same"))
+		}
+	}
 	return append([]check.Check{tier}, canaries...)
 }
 
