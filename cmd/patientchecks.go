@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/sesame-cli/sesame/pkg/amp"
 	"github.com/sesame-cli/sesame/pkg/amp/session"
@@ -202,7 +203,33 @@ func (p *patient) startChecks(settings string) []check.Check {
 		}
 		modes[0].Needs = needs
 	}
+	if !p.offline {
+		atOnce(&starts[0], &deep[0], p.limit)
+	}
 	return slices.Concat(starts, modes, deep)
+}
+
+// atOnce begins the second check with the first one, which it needs only to be judged: each
+// takes Amp half a second.
+func atOnce(first, second *check.Check, limit time.Duration) {
+	begin, early := first.Run, make(chan check.Result, 1)
+	ahead := second.Run
+	first.Run = func(ctx context.Context) check.Result {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+			defer cancel()
+			early <- ahead(ctx)
+		}()
+		return begin(ctx)
+	}
+	second.Run = func(ctx context.Context) check.Result {
+		select {
+		case r := <-early:
+			return r
+		case <-ctx.Done():
+			return check.Failed(ctx.Err())
+		}
+	}
 }
 
 // checkDeep starts Amp with a file that is no JSON where a turn's settings are.

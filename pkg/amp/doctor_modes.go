@@ -101,6 +101,8 @@ const brokenSettings = "{broken"
 // CheckDeep tells whether what turns deep mode on stands where the build reads it. file is that place inside;
 // broken is a launcher that has a file there which is no JSON: a build that complains of it reads it.
 func (p *Prober) CheckDeep(path, userFile, file string, broken Launcher, needs ...string) check.Check {
+	reader := *p
+	reader.Launcher = broken
 	return check.Check{
 		ID: "modes.settings", Group: modesGroup, Title: "deep's setting", Needs: needs,
 		Run: func(ctx context.Context) check.Result {
@@ -115,8 +117,6 @@ func (p *Prober) CheckDeep(path, userFile, file string, broken Launcher, needs .
 			if doc.Find("/"+experimentalModes) == nil {
 				return check.Failed(fmt.Errorf("%s is not among the session's settings", experimentalModes))
 			}
-			reader := *p
-			reader.Launcher = broken
 			ran, err := reader.run(ctx, path, optSettings, file, "permissions", "list")
 			switch {
 			case err != nil:
