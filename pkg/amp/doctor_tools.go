@@ -14,7 +14,7 @@ func CheckTools(path string) []check.Check {
 	var checks []check.Check
 	for _, tool := range []struct{ name, without, install string }{
 		{"git", "Amp cannot see what changed, nor commit", "install git, such as by `sudo apt-get install git`"},
-		{"rg", "Amp's search of files may not work", "install ripgrep, such as by `sudo apt-get install ripgrep`"},
+		{"rg", "Amp's search of files works only if sesame can fetch it", "install ripgrep, such as by `sudo apt-get install ripgrep`"},
 	} {
 		checks = append(checks, check.Check{
 			ID: "tools." + tool.name, Group: "tools of this machine", Title: tool.name,
