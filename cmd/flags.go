@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -92,7 +93,6 @@ func binaryFlags(cmd *cobra.Command) {
 func turnFlags(cmd *cobra.Command) {
 	f := flagSet{cmd.Flags()}
 	f.text("mode", "m", "mode", "Amp's `MODE` (see sesame modes)")
-	f.text("output", "o", "output", "print the answer as `FORMAT`: text, json or stream-json")
 	f.text("output-file", "O", "output-file", "also write the last message to `FILE`")
 	f.text("timeout", "", "timeout", "end the turn after `DURATION`, such as 90s or 10m")
 	f.list("label", "labels", "give the thread the label `LABEL` (repeatable)")
@@ -100,9 +100,16 @@ func turnFlags(cmd *cobra.Command) {
 	f.list("amp-arg", "amp.args", "hand `ARGUMENT` to Amp (repeatable)")
 	f.text("mcp-config", "", "amp.mcp-config", "hand `FILE-OR-JSON` with MCP servers to Amp")
 	choices(cmd, "mode", "smart", "rush", "deep", "large", "free")
-	choices(cmd, "output", string(config.Text), string(config.JSON), string(config.StreamJSON))
+	outputFlag(cmd, string(config.Text), string(config.JSON), string(config.StreamJSON))
 	binaryFlags(cmd)
 	policyFlags(cmd)
+}
+
+// outputFlag is -o, with the formats that the command knows.
+func outputFlag(cmd *cobra.Command, formats ...string) {
+	last := len(formats) - 1
+	flagSet{cmd.Flags()}.text("output", "o", "output", "print the answer as `FORMAT`: "+strings.Join(formats[:last], ", ")+" or "+formats[last])
+	choices(cmd, "output", formats...)
 }
 
 // choices are what the shell completes a flag's value with.

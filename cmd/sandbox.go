@@ -20,6 +20,8 @@ type sandboxOptions struct {
 	cmd     *cobra.Command
 	args    []string
 	explain bool
+	paths   []string // --explain-path
+	hosts   []string // --explain-host
 }
 
 func newSandboxCmd(a *app, runF func(context.Context, *sandboxOptions) error) *cobra.Command {
@@ -31,7 +33,7 @@ func newSandboxCmd(a *app, runF func(context.Context, *sandboxOptions) error) *c
 			"  sesame sandbox --allow-host registry.example.com -- npm ci\n" +
 			"  sesame sandbox --explain",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 && !opts.explain {
+			if len(args) == 0 && !opts.explains() {
 				return fault.New(fault.Usage, "sesame sandbox: needs a command").
 					Hint("such as `sesame sandbox -- ls -la`, or --explain to see the policy")
 			}
@@ -48,6 +50,9 @@ func newSandboxCmd(a *app, runF func(context.Context, *sandboxOptions) error) *c
 	// What follows the command's name is the command's.
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().BoolVar(&opts.explain, "explain", false, "print the policy instead of running a command")
+	cmd.Flags().StringArrayVar(&opts.paths, "explain-path", nil, "say what may be done with `PATH`, by which rule, and which flag changes it (repeatable)")
+	cmd.Flags().StringArrayVar(&opts.hosts, "explain-host", nil, "say whether `HOST:PORT` can be reached, likewise (repeatable)")
+	outputFlag(cmd, string(config.Text), string(config.JSON))
 	policyFlags(cmd)
 	return cmd
 }
@@ -70,13 +75,15 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 	if err != nil {
 		return err
 	}
+	if len(o.paths)+len(o.hosts) > 0 {
+		return o.verdicts(cfg, policy)
+	}
 	env, err := a.commandEnv(cfg, policy)
 	if err != nil {
 		return err
 	}
 	if o.explain {
-		_, err := fmt.Fprint(a.io.Out, explain(policy))
-		return err
+		return o.policy(cfg, policy)
 	}
 	return a.inSandbox(ctx, policy, &sandbox.Command{
 		Args: o.args, Env: env,
@@ -157,30 +164,4 @@ func (a *app) tellDenials(denials []sandbox.Denial) {
 			a.say("sandbox refused %s to %s%s (allow it with --allow-host %s)", d.Kind, d.Target, times, rule)
 		}
 	}
-}
-
-// explain is the policy as a person reads it.
-func explain(p *sandbox.Policy) string {
-	var b strings.Builder
-	line := func(label, value string) { fmt.Fprintf(&b, "%-12s %s\n", label, value) }
-	line("tier", string(p.Tier))
-	line("profile", string(p.Profile))
-	line("workspace", p.Workspace+" (read and write)")
-	line("home", p.Home+" (copy on write, without secrets)")
-	for _, list := range []struct {
-		label string
-		paths []string
-	}{{"read", p.AllowRead}, {"write", p.AllowWrite}, {"hidden", p.DenyRead}} {
-		for _, path := range list.paths {
-			line(list.label, path)
-		}
-	}
-	for _, h := range p.AllowHosts {
-		if h.Port == 0 {
-			line("network", h.Host+" (ports 443 and 80)")
-		} else {
-			line("network", fmt.Sprintf("%s (port %d)", h.Host, h.Port))
-		}
-	}
-	return b.String()
 }

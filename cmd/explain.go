@@ -1,0 +1,144 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
+)
+
+// explains tells whether the policy is to be explained instead of used.
+func (o *sandboxOptions) explains() bool { return o.explain || len(o.paths)+len(o.hosts) > 0 }
+
+// policyReport is the policy as data.
+type policyReport struct {
+	Version    int             `json:"schema_version"`
+	Tier       sandbox.Tier    `json:"tier"`
+	Profile    sandbox.Profile `json:"profile"`
+	Workspace  string          `json:"workspace"`
+	Home       string          `json:"home"`
+	HomeState  string          `json:"home_state"`
+	Key        string          `json:"key"` // "placeholder", "exposed" or "none"
+	AllowRead  []string        `json:"allow_read"`
+	AllowWrite []string        `json:"allow_write"`
+	DenyRead   []string        `json:"deny_read"`
+	AllowHosts []string        `json:"allow_hosts"`
+	PassEnv    []string        `json:"pass_env"`
+}
+
+// policy prints the policy.
+func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy) error {
+	a := o.app
+	if cfg.Output != config.JSON {
+		_, err := fmt.Fprint(a.io.Out, explain(p)+"key          "+o.keyKind(cfg, p)+"\n")
+		return err
+	}
+	hosts := []string{}
+	for _, r := range p.AllowHosts {
+		hosts = append(hosts, r.String())
+	}
+	list := func(s []string) []string { return append([]string{}, s...) } // [] instead of null
+	return o.print(policyReport{
+		1, p.Tier, p.Profile, p.Workspace, p.Home, p.HomeState, o.keyKind(cfg, p),
+		list(p.AllowRead), list(p.AllowWrite), list(p.DenyRead), hosts, list(cfg.Sandbox.PassEnv),
+	})
+}
+
+func (o *sandboxOptions) keyKind(cfg *config.Config, p *sandbox.Policy) string {
+	switch {
+	case p.Swap != nil:
+		return "placeholder"
+	case cfg.Sandbox.ExposeKey || p.Tier == sandbox.Off:
+		return "exposed"
+	}
+	return "none"
+}
+
+func (o *sandboxOptions) print(v any) error {
+	e := json.NewEncoder(o.app.io.Out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// verdicts say what the policy means for single paths and hosts.
+func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
+	a := o.app
+	if err := p.Check(); err != nil {
+		return err
+	}
+	list := []sandbox.Verdict{}
+	for _, path := range o.paths {
+		path, err := a.absolute(path)
+		if err != nil {
+			return err
+		}
+		v, err := p.ExplainPath(path)
+		if err != nil {
+			return err
+		}
+		list = append(list, v)
+	}
+	for _, target := range o.hosts {
+		host, portText, err := net.SplitHostPort(target)
+		if err != nil {
+			host, portText = strings.Trim(target, "[]"), "443"
+		}
+		port, err := strconv.Atoi(portText)
+		if err != nil || port < 1 || port > 65535 || host == "" || strings.ContainsAny(host, "/@") {
+			return fault.New(fault.Usage, "--explain-host %q: write HOST or HOST:PORT", target)
+		}
+		list = append(list, p.ExplainHost(host, port))
+	}
+	if cfg.Output == config.JSON {
+		return o.print(list)
+	}
+	for _, v := range list {
+		word := "refused"
+		if v.Allowed {
+			word = "allowed"
+		}
+		if v.Access != "" {
+			word = string(v.Access)
+		}
+		text := fmt.Sprintf("%s: %s (%s)", v.Target, word, v.Rule)
+		if v.Flag != "" {
+			text += "; to change it: " + v.Flag
+		}
+		if _, err := fmt.Fprintln(a.io.Out, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explain is the policy as a person reads it.
+func explain(p *sandbox.Policy) string {
+	var b strings.Builder
+	line := func(label, value string) { fmt.Fprintf(&b, "%-12s %s\n", label, value) }
+	line("tier", string(p.Tier))
+	line("profile", string(p.Profile))
+	line("workspace", p.Workspace+" (read and write)")
+	line("home", p.Home+" (copy on write, without secrets)")
+	for _, list := range []struct {
+		label string
+		paths []string
+	}{{"read", p.AllowRead}, {"write", p.AllowWrite}, {"hidden", p.DenyRead}} {
+		for _, path := range list.paths {
+			line(list.label, path)
+		}
+	}
+	for _, h := range p.AllowHosts {
+		if h.Port == 0 {
+			line("network", h.Host+" (ports 443 and 80)")
+		} else {
+			line("network", fmt.Sprintf("%s (port %d)", h.Host, h.Port))
+		}
+	}
+	return b.String()
+}

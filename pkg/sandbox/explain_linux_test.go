@@ -1,0 +1,103 @@
+package sandbox
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What is explained must be what the sandbox does.
+func TestExplainPathIsTrue(t *testing.T) {
+	for _, profile := range []Profile{Standard, Strict} {
+		h := newHost(t)
+		h.policy.Profile = profile
+		h.repository()
+		home := h.policy.Home
+		h.write(".ssh/id", "SECRET")
+		h.write("notes", "n")
+		h.write("denied", "d")
+		h.write(".nvm/node", "n")
+		h.write("shown/.ssh", "s")
+		h.policy.DenyRead = []string{home + "/denied"}
+		h.policy.AllowRead = []string{home + "/shown"}
+		for _, path := range []string{
+			home + "/.ssh/id", home + "/notes", home + "/denied", home + "/.nvm/node", home + "/shown/.ssh", h.policy.HomeState,
+			h.policy.Workspace + "/README", h.policy.Workspace + "/.git/config", h.policy.Workspace + "/.git/HEAD",
+			"/etc/passwd", "/etc/shadow", "/usr/bin/env", "/root/.profile",
+		} {
+			v, err := h.policy.ExplainPath(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Without moving anything: written is what can be opened for writing.
+			got := h.sh("p='" + path + "'; if [ -r \"$p\" ] && { [ ! -d \"$p\" ] || [ -n \"$(ls -A \"$p\")\" ]; }; then echo readable; fi; if [ -f \"$p\" ] && { : >> \"$p\"; } 2>/dev/null; then echo writable; fi")
+			readable, writable := strings.Contains(got, "readable"), strings.Contains(got, "writable")
+			wantRead := v.Access == AccessWrite || v.Access == AccessRead || v.Access == AccessCopy
+			wantWrite := v.Access == AccessWrite || v.Access == AccessCopy
+			if readable != wantRead || writable && !wantWrite || !writable && wantWrite && filepath.Base(path) != "project" {
+				t.Errorf("%s, %s: %+v, but readable %v, writable %v", profile, path, v, readable, writable)
+			}
+		}
+	}
+}
+
+func TestExplainHost(t *testing.T) {
+	p := &Policy{}
+	h := &host{t: t}
+	h.allow("example.com", "*.example.org", "db.internal:5432", "10.0.0.7:80")
+	p.AllowHosts = h.policy.AllowHosts
+	for _, c := range []struct {
+		host    string
+		port    int
+		allowed bool
+		flag    string
+	}{
+		{"example.com", 443, true, ""},
+		{"EXAMPLE.com.", 80, true, ""},
+		{"example.com", 22, false, "--allow-host example.com:22"},
+		{"a.example.org", 443, true, ""},
+		{"example.org", 443, false, "--allow-host example.org"},
+		{"evilexample.com", 443, false, "--allow-host evilexample.com"},
+		{"db.internal", 5432, true, ""},
+		{"10.0.0.7", 80, true, ""},
+		{"10.0.0.7", 81, false, "--allow-host 10.0.0.7:81"},
+		{"a\x00b", 443, false, ""},
+	} {
+		if v := p.ExplainHost(c.host, c.port); v.Allowed != c.allowed || v.Flag != c.flag || v.Rule == "" {
+			t.Errorf("%s:%d: %+v", c.host, c.port, v)
+		}
+	}
+}
+
+// The strict profile's promises, each broken by the standard one.
+func TestStrictProfile(t *testing.T) {
+	for script, name := range map[string]string{
+		"cat ~/notes && echo GOT":                                               "the home",
+		"cp /bin/true ~/t && ~/t && echo GOT":                                   "a program in the home",
+		"cp /bin/true /tmp/t && /tmp/t && echo GOT":                             "a program in /tmp",
+		"cp /bin/true /dev/shm/t && /dev/shm/t && echo GOT":                     "a program in /dev/shm",
+		"/lib64/ld-linux-x86-64.so.2 /tmp/../tmp/u && echo GOT":                 "the loader",
+		"python3 -c 'import socket; socket.socket(socket.AF_UNIX)' && echo GOT": "a unix socket",
+		"python3 -c 'import os; f=os.memfd_create(\"x\"); os.write(f, open(\"/bin/true\",\"rb\").read()); os.execv(\"/proc/self/fd/%d\" % f, [\"GOT\"])' && echo GOT": "a program in memory",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, profile := range []Profile{Standard, Strict} {
+				h := newHost(t)
+				h.write("notes", "n")
+				h.policy.Profile = profile
+				r := h.run("/bin/bash", "-c", "cp /bin/true /tmp/u; "+script)
+				if got := strings.Contains(r.out, "GOT"); got != (profile == Standard) {
+					t.Errorf("%s: got %v: %s", profile, got, r.out)
+				}
+			}
+		})
+	}
+	h := newHost(t)
+	h.policy.Profile = Strict
+	h.sh("cp /bin/true ./t && ./t")                                  // the workspace is for programs
+	h.sh("python3 -c 'import socket; socket.socketpair()'")          // pairs stay in the family
+	h.sh("echo kept > ~/state; cat /etc/passwd > /dev/null; ls ~ /") //
+	if out := h.sh("cat ~/state"); out != "kept\n" {
+		t.Errorf("the home does not last: %q", out)
+	}
+}
