@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 // Without mounts a home cannot be laid over the host's. The sandbox gets a directory of its own instead, which
@@ -33,7 +35,7 @@ var ownCaches = []string{
 const maxCopied, maxCopiedFiles = 64 << 10, 32
 
 // takeHome makes the home, or brings the one that is kept up to date.
-func (l *confinement) takeHome(t *tree) error {
+func (l *confinement) takeHome() error {
 	l.home = filepath.Join(l.run, "home")
 	if state := l.policy.HomeState; state != "" {
 		if err := prepareHomeState(state, l.policy.Workspace); err != nil {
@@ -58,7 +60,7 @@ func (l *confinement) takeHome(t *tree) error {
 	if l.policy.Home == "" {
 		return nil
 	}
-	h, err := openMirror(l, t)
+	h, err := openMirror(l)
 	if err != nil {
 		return err
 	}
@@ -71,8 +73,8 @@ func (l *confinement) takeHome(t *tree) error {
 type mirror struct {
 	root   *os.Root
 	host   string
-	absent map[string]bool
-	allow  []string // relative paths that the policy names
+	grants map[string]bool // paths that the sandbox may read, with all below: nothing else is copied
+	allow  []string        // relative paths that the policy names
 	made   map[string]stamp
 	record string // file that keeps made
 }
@@ -84,14 +86,16 @@ type stamp struct {
 	Own  int64 `json:",omitempty"` // of the copy
 }
 
-func openMirror(l *confinement, t *tree) (*mirror, error) {
+func openMirror(l *confinement) (*mirror, error) {
 	root, err := os.OpenRoot(l.home)
 	if err != nil {
 		return nil, err
 	}
-	h := &mirror{root: root, host: l.policy.Home, absent: map[string]bool{}, made: map[string]stamp{}, record: filepath.Join(filepath.Dir(l.home), "home.json")}
-	for _, rel := range t.layers.Absent {
-		h.absent[rel] = true
+	h := &mirror{root: root, host: l.policy.Home, grants: map[string]bool{}, made: map[string]stamp{}, record: filepath.Join(filepath.Dir(l.home), "home.json")}
+	for _, g := range l.grants {
+		if g.Access == shim.AccessRead || g.Access == shim.AccessWrite {
+			h.grants[g.Path] = true
+		}
 	}
 	for _, path := range slices.Concat(l.policy.AllowRead, l.policy.AllowWrite) {
 		if rel, err := filepath.Rel(h.host, path); err == nil && filepath.IsLocal(rel) && path != h.host {
@@ -140,9 +144,13 @@ func inTheWay(err error) bool {
 }
 
 func (h *mirror) fillDir(dir string) error {
-	entries, err := os.ReadDir(filepath.Join(h.host, dir))
+	path := filepath.Join(h.host, dir)
+	if real, err := filepath.EvalSymlinks(path); err != nil || real != path {
+		return nil //nolint:nilerr // there is none; or it is a link, to which one leads, too
+	}
+	entries, err := os.ReadDir(path)
 	if err != nil {
-		return nil //nolint:nilerr // there is none, or it is not ours to read
+		return nil //nolint:nilerr // not ours to read
 	}
 	if dir != "" {
 		if err := h.root.MkdirAll(dir, 0o700); err != nil && !inTheWay(err) {
@@ -152,12 +160,15 @@ func (h *mirror) fillDir(dir string) error {
 	for _, e := range entries {
 		rel := filepath.Join(dir, e.Name())
 		switch {
-		case h.absent[rel], h.own(rel):
+		case e.Type()&fs.ModeSymlink != 0:
+			err = h.linkOnce(rel)
+		case h.own(rel):
+		case !e.IsDir() && !h.granted(rel):
 		case e.Type().IsRegular():
 			err = h.file(rel, e)
-		case e.IsDir() && dir == ".config":
+		case e.IsDir() && dir == ".config" && h.shown(rel):
 			err = h.settings(rel)
-		case e.IsDir(), e.Type()&fs.ModeSymlink != 0:
+		case e.IsDir() && h.shown(rel):
 			err = h.linkOnce(rel)
 		}
 		if err != nil && !inTheWay(err) {
@@ -165,6 +176,32 @@ func (h *mirror) fillDir(dir string) error {
 		}
 	}
 	return nil
+}
+
+// granted tells whether the sandbox may read an entry and all below it.
+func (h *mirror) granted(rel string) bool {
+	for path := filepath.Join(h.host, rel); ; path = filepath.Dir(path) {
+		if h.grants[path] {
+			return true
+		}
+		if path == h.host || path == "/" {
+			return false
+		}
+	}
+}
+
+// shown tells whether the sandbox may read something of a directory.
+func (h *mirror) shown(rel string) bool {
+	if h.granted(rel) {
+		return true
+	}
+	dir := filepath.Join(h.host, rel)
+	for path := range h.grants {
+		if within(path, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // own tells whether an entry is a directory that is made here, or one on the way to such.
@@ -262,9 +299,9 @@ func (h *mirror) files(rel string) error {
 		switch {
 		case err != nil:
 			return err
-		case h.absent[r] && e.IsDir():
+		case e.IsDir() && !h.shown(r):
 			return fs.SkipDir
-		case h.absent[r]:
+		case e.Type().IsRegular() && !h.granted(r):
 			return nil
 		case e.IsDir():
 			if _, ok := h.made[r]; !ok {
@@ -298,8 +335,18 @@ func (h *mirror) link(rel string) {
 	if text, err := h.root.Readlink(rel); err == nil && text == target {
 		return
 	}
-	if h.root.MkdirAll(filepath.Dir(rel), 0o700) != nil {
-		return // a directory on the way is a link to the host's
+	for i, r := range rel {
+		if r != '/' {
+			continue
+		}
+		dir := rel[:i]
+		if text, err := h.root.Readlink(dir); err == nil && text == filepath.Join(h.host, dir) {
+			return // what leads to the host's directory leads to what is in it
+		}
+		if info, err := h.root.Lstat(dir); err == nil && !info.IsDir() {
+			_ = h.root.Remove(dir) // an earlier turn's way to send us elsewhere
+		}
+		_ = h.root.Mkdir(dir, 0o700)
 	}
 	_ = h.root.RemoveAll(rel)
 	if h.root.Symlink(target, rel) == nil {

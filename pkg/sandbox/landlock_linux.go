@@ -105,7 +105,8 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	if err := t.collect(); err != nil {
 		return nil, err
 	}
-	if err := l.takeHome(t); err != nil {
+	l.grants = t.grants()
+	if err := l.takeHome(); err != nil {
 		return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's home: %w", err)
 	}
 	for _, f := range l.policy.Files {
@@ -113,7 +114,7 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 			return nil, fault.New(fault.SandboxUnavailable, "make %s: %w", f.Path, err)
 		}
 	}
-	l.grants = append(t.grants(), l.ownGrants()...)
+	l.grants = append(l.grants, l.ownGrants()...)
 	inside := l.insidePaths()
 	pl := &shim.Plan{
 		Dir: c.Dir, Env: l.environment(c.Env, inside), Terminal: c.Terminal,
@@ -161,6 +162,8 @@ func (l *confinement) environment(env []string, inside *strings.Replacer) []stri
 			continue
 		case l.policy.Home != "" && slices.Contains(writtenHomes, name) && within(value, l.policy.Home):
 			value = l.home + strings.TrimPrefix(value, l.policy.Home)
+		case name == "PATH":
+			value = l.searchPath(value)
 		default:
 			value = inside.Replace(value)
 		}
@@ -168,6 +171,18 @@ func (l *confinement) environment(env []string, inside *strings.Replacer) []stri
 	}
 	// The C library is to ask the name server by TCP, and to believe the one that answers.
 	return append(out, "TMPDIR="+filepath.Join(l.run, "tmp"), "RES_OPTIONS=use-vc")
+}
+
+// searchPath leaves out the directories that cannot be read: a shell would find programs there, and fail to start them.
+func (l *confinement) searchPath(path string) string {
+	var dirs []string
+	for _, dir := range filepath.SplitList(path) {
+		real := resolve(dir)
+		if slices.ContainsFunc(l.grants, func(g shim.Grant) bool { return g.Access != shim.AccessList && within(real, g.Path) }) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return strings.Join(dirs, string(filepath.ListSeparator))
 }
 
 // supervise begins to answer the calls that the sandbox's filter does not decide.

@@ -158,12 +158,15 @@ type attack struct {
 
 func (h *host) refuse(attacks []attack) {
 	for _, a := range attacks {
+		if !holds(h.t, weakAttacks[a.name]) {
+			continue
+		}
 		h.t.Run(a.name, func(t *testing.T) {
 			h := &host{t: t, policy: h.policy, env: h.env}
 			if r := h.run("/bin/bash", "-c", a.script); strings.Contains(r.out, "GOT") {
 				t.Errorf("the attack succeeds inside: %s\n%s", a.script, r.out)
 			}
-			if !a.unaided {
+			if !a.unaided || os.Getenv(worldVariable) != "" { // such a world refuses some by itself
 				return
 			}
 			h.policy.Tier = Off
