@@ -75,7 +75,12 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 		return err
 	}
 	if o.explain {
-		_, err := fmt.Fprint(a.io.Out, explain(policy))
+		// A tier that cannot be had is for a command to fail with: here it is the policy that counts.
+		tier, err := sandbox.TierHere(ctx, policy, env)
+		if err != nil {
+			a.warn("%v", err)
+		}
+		_, err = fmt.Fprint(a.io.Out, explain(policy, tier))
 		return err
 	}
 	return a.inSandbox(ctx, policy, &sandbox.Command{
@@ -160,10 +165,15 @@ func (a *app) tellDenials(denials []sandbox.Denial) {
 }
 
 // explain is the policy as a person reads it.
-func explain(p *sandbox.Policy) string {
+// tier is what carries it out here, "" if nothing does.
+func explain(p *sandbox.Policy, tier sandbox.Tier) string {
 	var b strings.Builder
 	line := func(label, value string) { fmt.Fprintf(&b, "%-12s %s\n", label, value) }
-	line("tier", string(p.Tier))
+	if tier == "" || tier == p.Tier {
+		line("tier", string(p.Tier))
+	} else {
+		line("tier", fmt.Sprintf("%s (here: %s)", p.Tier, tier))
+	}
 	line("profile", string(p.Profile))
 	line("workspace", p.Workspace+" (read and write)")
 	line("home", p.Home+" (copy on write, without secrets)")
@@ -181,6 +191,9 @@ func explain(p *sandbox.Policy) string {
 		} else {
 			line("network", fmt.Sprintf("%s (port %d)", h.Host, h.Port))
 		}
+	}
+	for _, w := range sandbox.Weaknesses(tier, sandbox.LandlockVersion()) {
+		line("weaker", w.Text)
 	}
 	return b.String()
 }

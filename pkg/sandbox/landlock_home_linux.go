@@ -52,7 +52,7 @@ func (l *confinement) takeHome() error {
 		if err != nil {
 			return err
 		}
-		l.home = filepath.Join(real, "home")
+		l.home = filepath.Join(real, confinedHome)
 	}
 	if err := os.MkdirAll(l.home, 0o700); err != nil {
 		return err

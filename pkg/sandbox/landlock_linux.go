@@ -27,6 +27,9 @@ type confinement struct {
 	lock   *os.File // of Policy.HomeState, or nil
 }
 
+// LandlockVersion is the version of this kernel's Landlock, 0 where there is none.
+func LandlockVersion() int { return shim.LandlockABI() }
+
 func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 	if err := p.Check(); err != nil {
 		return nil, err

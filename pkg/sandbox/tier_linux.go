@@ -312,7 +312,7 @@ func (b *box) listen() {
 			fail(unavailable(errors.New(m.Failed)))
 			return
 		case m.NoCommand != "":
-			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand})
+			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier})
 			return
 		case m.Started:
 			b.started <- nil
