@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 // Options say what the sandbox may do.
@@ -37,6 +38,7 @@ type Supervisor struct {
 	sockets  []string
 	own      netip.Addr // where servers inside listen
 	prefix   string     // of the names of abstract sockets
+	rules    int        // a ruleset of Landlock: sockets where the sandbox may write
 
 	mu        sync.Mutex
 	listening map[uint64]netip.AddrPort // by inode: sockets that were bound, and their addresses
@@ -50,8 +52,13 @@ const maxSockets = 4096
 
 // New makes the supervisor of one run.
 func New(o Options) (*Supervisor, error) {
+	rules, err := shim.SocketRuleset(o.Writable)
+	if err != nil {
+		return nil, err
+	}
 	capture, err := o.Gateway.Capture()
 	if err != nil {
+		unix.Close(rules)
 		return nil, fmt.Errorf("listen for the sandbox's connections: %w", err)
 	}
 	var random [11]byte
@@ -59,7 +66,7 @@ func New(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		capture: capture, writable: o.Writable, sockets: o.Sockets,
+		capture: capture, rules: rules, writable: o.Writable, sockets: o.Sockets,
 		// Not 127.0.0.x, which others may use.
 		own:       netip.AddrFrom4([4]byte{127, 1 + random[0]%250, random[1], 1 + random[2]%250}),
 		prefix:    "sesame-" + hex.EncodeToString(random[3:]) + "/",
@@ -73,10 +80,11 @@ func New(o Options) (*Supervisor, error) {
 // maxCalls bounds the calls that are worked on at once.
 const maxCalls = 64
 
-// Serve answers the calls that a filter's listener tells of, until the sandbox is gone. It closes the listener.
+// Serve answers the calls that a filter's listener tells of, until the sandbox is gone. It is called once, and closes the listener.
 func (s *Supervisor) Serve(listener int) error {
 	var working sync.WaitGroup
 	defer unix.Close(listener)
+	defer unix.Close(s.rules)
 	defer working.Wait()
 	slots := make(chan struct{}, maxCalls)
 	for {

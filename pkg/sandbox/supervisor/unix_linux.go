@@ -5,11 +5,14 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 func formatInode(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -95,8 +98,12 @@ func (s *Supervisor) serveUnix(c *call, at address) (int, error) {
 		return -1, err
 	}
 	return unixStream(func(fd int) error {
-		path := fdPath(parent) + "/" + base
-		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		// The socket's name, which others are told, is what it is bound with.
+		path := at.path
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(real, base)
+		}
+		if err := s.bindPath(fd, path); err != nil {
 			return err
 		}
 		file, err := unix.Openat(parent, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -129,6 +136,21 @@ func (s *Supervisor) serveUnix(c *call, at address) (int, error) {
 		s.files[id] = true
 		return nil
 	})
+}
+
+// bindPath binds to a path that may lead elsewhere by now: it is done on a thread that can make sockets only where
+// the sandbox may, and that ends with it.
+func (s *Supervisor) bindPath(fd int, path string) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		err := shim.Restrict(s.rules)
+		if err == nil {
+			err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // leadsTo tells whether who connects to a file reaches the listening socket, by doing so.
