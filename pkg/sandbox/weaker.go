@@ -18,6 +18,7 @@ var landlockWeaknesses = []struct {
 	{Weakness{"interfaces", "names and addresses of the machine's network interfaces can be read, and the host's name"}, 0},
 	{Weakness{"servers", "a server inside can be reached by other programs of this machine, at an address 127.x.y.z of the run's own; not from the network"}, 0},
 	{Weakness{"kernel", "the kernel's files in /sys and /proc/sys can be read"}, 0},
+	{Weakness{"shared-memory", "/dev/shm is the host's, if nothing of yours is in it when the sandbox starts; if there is, programs inside have none"}, 0},
 	{Weakness{"priority", "priority and processors of the user's other programs can be changed"}, 0},
 	{Weakness{"keeper", "if the process that watches over the sandbox is killed, what had detached itself stays"}, 0},
 	{Weakness{"signals", "the user's other programs can be sent signals (this kernel's Landlock is older than 6, Linux 6.12)"}, 6},

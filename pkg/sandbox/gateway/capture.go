@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // A Capture is the gateway's way in for a sandbox that shares the host's network: each connection that the sandbox
@@ -114,6 +116,16 @@ func (c *Capture) Known(a netip.Addr) bool {
 
 // Answer makes the reply to a DNS question, nil for what is none.
 func (c *Capture) Answer(msg []byte) []byte { return c.gateway.answer(msg) }
+
+// Resolve is the address that stands for a name, if a rule allows it.
+func (c *Capture) Resolve(name string) (netip.Addr, bool) {
+	asked, err := dnsmessage.NewName(name)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, _ := c.gateway.resolve(dnsmessage.Question{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET})
+	return addr, addr.IsValid()
+}
 
 // Refuse reports something that was refused outside of the gateway.
 func (c *Capture) Refuse(to netip.AddrPort, why string) {

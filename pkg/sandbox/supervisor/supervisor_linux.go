@@ -38,7 +38,8 @@ type Supervisor struct {
 	sockets  []string
 	own      netip.Addr // where servers inside listen
 	prefix   string     // of the names of abstract sockets
-	rules    int        // a ruleset of Landlock: sockets where the sandbox may write
+	lookups  chan struct{}
+	rules    int // a ruleset of Landlock: sockets where the sandbox may write
 
 	mu        sync.Mutex
 	listening map[uint64]netip.AddrPort // by inode: sockets that were bound, and their addresses
@@ -66,7 +67,7 @@ func New(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		capture: capture, rules: rules, writable: o.Writable, sockets: o.Sockets,
+		capture: capture, lookups: make(chan struct{}, maxLookups), rules: rules, writable: o.Writable, sockets: o.Sockets,
 		// Not 127.0.0.x, which others may use.
 		own:       netip.AddrFrom4([4]byte{127, 1 + random[0]%250, random[1], 1 + random[2]%250}),
 		prefix:    "sesame-" + hex.EncodeToString(random[3:]) + "/",

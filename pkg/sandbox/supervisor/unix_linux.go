@@ -44,6 +44,9 @@ func (s *Supervisor) dialUnix(c *call, to address) (int, error) {
 	if to.path == "" {
 		return unixStream(func(fd int) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: s.abstract(to.name)}) })
 	}
+	if to.path == nameDaemonPath {
+		return s.nameDaemon()
+	}
 	file, real, err := s.open(c, unix.AT_FDCWD, to.path, 0)
 	if err != nil {
 		return -1, err
