@@ -22,7 +22,7 @@ import (
 // mirrored are directories of the home that are made with their entries one by one, since programs add to them.
 var mirrored = []string{
 	"", ".config", ".local", ".local/share", ".local/bin", ".local/lib", ".local/lib/python3*", ".local/lib/python3*/site-packages",
-	".cargo", ".cargo/bin", "go", "go/bin",
+	".cargo", ".cargo/bin", "go", "go/bin", ".pyenv", ".pyenv/shims",
 }
 
 // ownCaches are not taken over: programs make them and fill them by themselves.
