@@ -278,7 +278,7 @@ func (t *turn) readHome(rel string) ([]byte, error) {
 	}
 	var newest time.Time
 	var data []byte
-	err := error(fs.ErrNotExist)
+	err := fs.ErrNotExist
 	for _, dir := range dirs {
 		text, written, readErr := readIn(dir, rel)
 		switch {

@@ -103,7 +103,7 @@ func TestConfinedNetwork(t *testing.T) {
 		{"ping", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_DGRAM, 1); print("GOT")`), false},
 	})
 	outside := hits()
-	if outside == 0 {
+	if outside == 0 && os.Getenv(worldVariable) == "" {
 		t.Error("the attacks fail outside, too")
 	}
 	// What raced to change its address while it was looked at got nowhere.
@@ -226,7 +226,7 @@ func TestConfinedProcesses(t *testing.T) {
 		{"files", `ls /proc/` + pid + `/fd/ /proc/` + pid + `/root/ /proc/` + pid + `/cwd/ && echo GOT`, true},
 		{"limits", `python3 -c 'import resource; print("GOT" if resource.prlimit(` + pid + `, resource.RLIMIT_CPU) else "no")'`, true},
 		{"shared memory", `python3 -c 'import ctypes; print("GOT" if ctypes.CDLL(None).shmget(0x5e5a3e, 4096, 0o1600) >= 0 else "no")'; ipcrm -M 0x5e5a3e`, true},
-		{"message queue", `python3 -c 'import ctypes; print("GOT" if ctypes.CDLL("librt.so.1").mq_open(b"/sesame-test", 0o102, 0o600, None) >= 0 else "no")'`, true},
+		{"message queue", `python3 -c 'import ctypes, os; l = ctypes.CDLL("librt.so.1"); q = b"/sesame-%d" % os.getpid(); print("GOT" if l.mq_open(q, 0o102, 0o600, None) >= 0 else "no"); l.mq_unlink(q)'`, true},
 	})
 	if victim.Process.Signal(syscall.Signal(0)) != nil {
 		t.Error("the host's process is gone")

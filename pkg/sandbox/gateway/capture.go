@@ -22,7 +22,7 @@ type Capture struct {
 
 // Capture listens on the host's loopback interface until the gateway closes.
 func (g *Gateway) Capture() (*Capture, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(g.ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -47,45 +47,58 @@ type call struct {
 	listener int
 }
 
+// ioctl makes a request of the listener, again if a signal interrupts it: the runtime sends its threads many.
 func ioctl(fd int, request uintptr, arg unsafe.Pointer) (int, error) {
-	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
-	if errno != 0 {
-		return 0, errno
+	for {
+		r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+		if errno == 0 {
+			return int(r), nil
+		}
+		if errno != unix.EINTR {
+			return 0, errno
+		}
 	}
-	return int(r), nil
 }
 
-// answer ends the call with a value, or with an error number. A caller that has died meanwhile needs none.
-func (c *call) answer(value int64, err error) {
-	r := response{ID: c.ID, Value: value}
-	if err != nil {
-		r.Value, r.Errno = 0, -int32(errnoOf(err))
-	}
+// respond ends the call. A caller that has died meanwhile needs no response.
+func (c *call) respond(r response) {
+	r.ID = c.ID
 	_, _ = ioctl(c.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+}
+
+// answer ends the call with 0, or with an error number.
+func (c *call) answer(err error) {
+	if err != nil {
+		c.respond(response{Errno: -int32(errnoOf(err))})
+		return
+	}
+	c.respond(response{})
 }
 
 // proceed lets the kernel carry the call out, whatever its arguments in memory are by then.
-func (c *call) proceed() {
-	r := response{ID: c.ID, Flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-	_, _ = ioctl(c.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
-}
+func (c *call) proceed() { c.respond(response{Flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}) }
 
 // replace puts our descriptor in the place of the caller's and ends the call with 0.
-func (c *call) replace(fd int, with int, flags uint32) {
-	a := addition{ID: c.ID, Flags: unix.SECCOMP_ADDFD_FLAG_SETFD, Source: uint32(with), New: uint32(fd), NewFlags: flags}
-	if _, err := ioctl(c.listener, unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a)); err != nil {
-		c.answer(0, err)
-		return
-	}
-	c.answer(0, nil)
+func (c *call) replace(fd, with int, flags uint32) {
+	_, err := c.add(addition{Flags: unix.SECCOMP_ADDFD_FLAG_SETFD, Source: uint32(with), New: uint32(fd), NewFlags: flags})
+	c.answer(err)
 }
 
 // give adds our descriptor to the caller's and ends the call with its number.
 func (c *call) give(fd int, flags uint32) {
-	a := addition{ID: c.ID, Flags: unix.SECCOMP_ADDFD_FLAG_SEND, Source: uint32(fd), NewFlags: flags}
-	if _, err := ioctl(c.listener, unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a)); err != nil {
-		c.answer(0, err)
+	number, err := c.add(addition{Source: uint32(fd), NewFlags: flags})
+	if err != nil {
+		c.answer(err)
+		return
 	}
+	c.respond(response{Value: int64(number)})
+}
+
+// add does not have the kernel respond in the same step (SECCOMP_ADDFD_FLAG_SEND): interrupted by a signal, that
+// ends the call with 0 and no descriptor.
+func (c *call) add(a addition) (int, error) {
+	a.ID = c.ID
+	return ioctl(c.listener, unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
 }
 
 // valid tells whether the caller still waits: what was opened of its process before is then its own.

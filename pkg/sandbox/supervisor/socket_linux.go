@@ -72,7 +72,7 @@ func (c *call) substitute(fd, with int) {
 	defer unix.Close(with)
 	flags, err := c.flagsOf(fd, with)
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	c.replace(fd, with, flags)
@@ -82,16 +82,16 @@ func (s *Supervisor) connect(c *call) {
 	fd := int(int32(c.Args[0]))
 	inode, err := c.socketOf(fd)
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	to, err := c.address()
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	if s.isDatagram(inode) {
-		c.answer(0, s.aim(to))
+		c.answer(s.aim(to))
 		return
 	}
 	var with int
@@ -104,7 +104,7 @@ func (s *Supervisor) connect(c *call) {
 		err = unix.EACCES
 	}
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	c.substitute(fd, with)
@@ -262,20 +262,20 @@ func (s *Supervisor) bind(c *call) {
 	fd := int(int32(c.Args[0]))
 	inode, err := c.socketOf(fd)
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	at, err := c.address()
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	if s.isDatagram(inode) {
 		if at.ip.Port() != 0 {
-			c.answer(0, unix.EADDRNOTAVAIL)
+			c.answer(unix.EADDRNOTAVAIL)
 			return
 		}
-		c.answer(0, nil)
+		c.answer(nil)
 		return
 	}
 	var with int
@@ -293,7 +293,7 @@ func (s *Supervisor) bind(c *call) {
 		err = unix.EACCES
 	}
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	c.substitute(fd, with)
@@ -369,7 +369,7 @@ func (s *Supervisor) listen(c *call) {
 			err = unix.EDESTADDRREQ
 		}
 	}
-	c.answer(0, err)
+	c.answer(err)
 }
 
 // socket gives, for a UDP socket, something that sends to our name server and nowhere else: a pair that keeps the
@@ -379,12 +379,12 @@ func (s *Supervisor) socket(c *call) {
 	full := len(s.datagram) >= maxSockets
 	s.mu.Unlock()
 	if full {
-		c.answer(0, unix.ENOBUFS)
+		c.answer(unix.ENOBUFS)
 		return
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	defer unix.Close(pair[1])
@@ -399,7 +399,7 @@ func (s *Supervisor) socket(c *call) {
 	}
 	if err != nil {
 		unix.Close(pair[0])
-		c.answer(0, err)
+		c.answer(err)
 		return
 	}
 	s.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -90,7 +91,7 @@ func (s *Supervisor) Serve(listener int) error {
 	slots := make(chan struct{}, maxCalls)
 	for {
 		fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
+		if _, err := unix.Poll(fds, -1); errors.Is(err, unix.EINTR) {
 			continue
 		} else if err != nil {
 			return err
@@ -99,12 +100,14 @@ func (s *Supervisor) Serve(listener int) error {
 			return nil // nobody is left who could call
 		}
 		c := &call{listener: listener}
-		_, err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&c.notification))
-		switch {
-		case err == unix.ENOENT || err == unix.EINTR:
-			continue // the caller died, or had a signal
-		case err != nil:
-			return err
+		// Not again after a signal: the caller may have died meanwhile, and the next may never call.
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&c.notification)))
+		switch errno {
+		case 0:
+		case unix.ENOENT, unix.EINTR:
+			continue
+		default:
+			return errno
 		}
 		slots <- struct{}{}
 		working.Go(func() {
@@ -126,10 +129,10 @@ func (s *Supervisor) decide(c *call) {
 		s.listen(c)
 	default:
 		if change, ok := changes[uintptr(c.Nr)]; ok {
-			c.answer(0, s.change(c, change))
+			c.answer(s.change(c, change))
 			return
 		}
-		c.answer(0, unix.ENOSYS)
+		c.answer(unix.ENOSYS)
 	}
 }
 
