@@ -80,7 +80,7 @@ func keepConfined() error {
 	if orphaned.Load() {
 		return nil // nobody to tell
 	}
-	return Send(shimSocket, ended, nil)
+	return Send(shimSocket, end(ended), nil)
 }
 
 // enterScope puts this thread, and all that is started from it, where signals reach no farther. The command is
