@@ -74,6 +74,7 @@ func TestE2ELandlock(t *testing.T) {
 		"text": e2eText, "json": e2eJSON, "stream-json": e2eStreamJSON, "tool": e2eTool, "attack": e2eAttack, "rush": e2eRush, "deep": e2eDeep,
 		"continue": e2eContinue, "home lasts": e2eHomeLasts, "wrong key": e2eWrongKey, "service down": e2eServiceDown, "timeout": e2eTimeout, "key": e2eKey,
 		"SIGTERM": func(p *project) { e2eSignal(p, syscall.SIGTERM, 143) }, "signal in a tool": e2eSignalInTool, "killed": e2eKilled,
+		"key never enters": e2eKeyNeverEnters, "key over TLS": e2eKeyOverTLS,
 	}
 	for _, build := range amptest.Builds() {
 		t.Run(build.Name, func(t *testing.T) {

@@ -99,7 +99,8 @@ func (c *Capture) Check(to netip.AddrPort, report bool) error {
 		return nil
 	}
 	t, ok := c.gateway.targetOf(net.TCPAddrFromAddrPort(to))
-	if ok {
+	// "localhost" means 127.0.0.1 where both tiers have it: a client that tries ::1 first must be refused, to go on to that.
+	if ok && (t.rule.Host != "localhost" || to.Addr().Unmap().Is4()) {
 		return nil
 	}
 	if report {
