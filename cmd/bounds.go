@@ -21,11 +21,32 @@ type sandboxBounds struct {
 	DenyRead   []string `json:"deny_read,omitempty"`
 	PassEnv    []string `json:"pass_env,omitempty"`
 	ExposeKey  bool     `json:"expose_key,omitempty"`
+	// Held is the tier that held the last turn: Tier may leave the choice to the machine.
+	Held sandbox.Tier `json:"held,omitempty"`
 }
 
 func bounds(c *config.Config) sandboxBounds {
 	s := c.Sandbox
-	return sandboxBounds{s.Tier, s.Profile, s.AllowHosts, s.AllowRead, s.AllowWrite, s.DenyRead, s.PassEnv, s.ExposeKey}
+	return sandboxBounds{s.Tier, s.Profile, s.AllowHosts, s.AllowRead, s.AllowWrite, s.DenyRead, s.PassEnv, s.ExposeKey, ""}
+}
+
+// heldBy notes in a record of the sandbox which tier held the turn.
+func heldBy(record json.RawMessage, tier sandbox.Tier) json.RawMessage {
+	var b sandboxBounds
+	if tier == "" || json.Unmarshal(record, &b) != nil {
+		return record
+	}
+	b.Held = tier
+	return b.encode()
+}
+
+// heldTier is the tier that held the last turn of a session, "" if that is not known.
+func heldTier(record json.RawMessage) sandbox.Tier {
+	var b sandboxBounds
+	if json.Unmarshal(record, &b) != nil {
+		return ""
+	}
+	return b.Held
 }
 
 func (b sandboxBounds) encode() json.RawMessage {
@@ -73,6 +94,16 @@ func (t *turn) keepTo(r session.Record) error {
 	if cfg.Sandbox.ExposeKey && !was.ExposeKey {
 		if err := wider("sandbox.expose-key", "false", "true"); err != nil {
 			return err
+		}
+	}
+	if was.Held == sandbox.Namespaces {
+		switch origin := cfg.Origin("sandbox.tier").Layer; {
+		case sandbox.Tier(cfg.Sandbox.Tier) == sandbox.Landlock:
+			if err := wider("sandbox.tier", string(was.Held), cfg.Sandbox.Tier); err != nil {
+				return err
+			}
+		case sandbox.Tier(cfg.Sandbox.Tier) == sandbox.Auto && origin != config.LayerFlag:
+			policy.Tier = sandbox.Namespaces // auto could be less on another machine
 		}
 	}
 	if was.Profile == string(sandbox.Strict) && cfg.Sandbox.Profile != was.Profile {

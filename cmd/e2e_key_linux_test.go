@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/amp/amptest"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // searchMemory looks for amptest.ExampleKey in the environment and the memory of every process that it can see, and says how
@@ -45,7 +46,7 @@ print "seen ", $seen > 10_000_000 ? "enough" : $seen, " found ", $found ? "it" :
 // The key is not in the sandbox, and the service gets it all the same.
 func e2eKeyNeverEnters(p *project) {
 	put(p.t, p.path("search.pl"), searchMemory)
-	c := p.ok("run", "RUN:perl search.pl; printenv AMP_API_KEY | grep -c sgamp_user_; grep -rl 01EXA[MN]PLE0EXAMPLE0 /proc/self/environ /run ~ /tmp . | wc -l")
+	c := p.ok("run", "RUN:perl search.pl; printenv AMP_API_KEY | grep -c sgamp_user_; grep -rl 01EXA[MN]PLE0EXAMPLE0 /proc/self/environ /run ~ /tmp . 2>/dev/null | wc -l")
 	wantIn(p.t, c.out, "seen enough found nothing\n1\n0")
 	p.serviceGotTheKey()
 	// The test can fail: with the key inside it is found.
@@ -66,8 +67,12 @@ func e2eKeyOverTLS(p *project) {
 	p.env["NODE_EXTRA_CA_CERTS"] = filepath.Join(p.home, "company.pem")
 	put(p.t, p.env["NODE_EXTRA_CA_CERTS"], string(authority))
 	put(p.t, p.path("search.pl"), searchMemory)
-	c := p.ok("run", "RUN:perl search.pl; grep -c BEGIN $NODE_EXTRA_CA_CERTS; cmp $SSL_CERT_FILE /etc/ssl/certs/ca-certificates.crt && echo the same; grep -rl 'PRIVATE KEY' /run | wc -l")
-	wantIn(p.t, c.out, "seen enough found nothing\n2\nthe same\n0")
+	c := p.ok("run", "RUN:perl search.pl; grep -c BEGIN $NODE_EXTRA_CA_CERTS; cmp $SSL_CERT_FILE /etc/ssl/certs/ca-certificates.crt 2>/dev/null && echo the same; grep -rl 'PRIVATE KEY' /run 2>/dev/null | wc -l")
+	same := "the same\n"
+	if p.tier == sandbox.Landlock {
+		same = "" // nothing can be put in the place of the system's file there: variables name the run's
+	}
+	wantIn(p.t, c.out, "seen enough found nothing\n2\n"+same+"0")
 	wantIn(p.t, p.ok("continue", "more").out, "more")
 	p.serviceGotTheKey()
 

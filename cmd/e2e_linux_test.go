@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sesame-cli/sesame/pkg/amp/amptest"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // TestE2E drives real builds of Amp in the real sandbox, as a user does: by the command line.
@@ -67,6 +68,31 @@ func TestE2E(t *testing.T) {
 	}
 }
 
+// TestE2ELandlock drives real builds in the tier for machines that refuse user namespaces.
+func TestE2ELandlock(t *testing.T) {
+	tests := map[string]func(*project){
+		"text": e2eText, "json": e2eJSON, "stream-json": e2eStreamJSON, "tool": e2eTool, "attack": e2eAttack, "rush": e2eRush, "deep": e2eDeep,
+		"continue": e2eContinue, "home lasts": e2eHomeLasts, "wrong key": e2eWrongKey, "service down": e2eServiceDown, "timeout": e2eTimeout, "key": e2eKey,
+		"SIGTERM": func(p *project) { e2eSignal(p, syscall.SIGTERM, 143) }, "signal in a tool": e2eSignalInTool, "killed": e2eKilled,
+		"key never enters": e2eKeyNeverEnters, "key over TLS": e2eKeyOverTLS,
+	}
+	for _, build := range amptest.Builds() {
+		t.Run(build.Name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, build)
+			for name, test := range tests {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					p := m.project(t)
+					p.tier = sandbox.Landlock
+					p.env["SESAME_SANDBOX_TIER"] = string(p.tier)
+					test(p)
+				})
+			}
+		})
+	}
+}
+
 // TestE2EAsOrdinaryUser runs tests of the native build again as a user without privileges.
 func TestE2EAsOrdinaryUser(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -112,7 +138,7 @@ func TestE2EAsOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^TestE2E$/^"+native.Name+"$/^("+strings.Join(tests, "|")+")$")
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^TestE2E(Landlock)?$/^"+native.Name+"$/^("+strings.Join(tests, "|")+")$")
 	cmd.Dir = dir
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "XDG_") && !strings.HasPrefix(kv, "GOCOVERDIR=") {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/amp/amptest"
 	"github.com/sesame-cli/sesame/pkg/bootstrap"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // machine is a made-up user's machine: a home directory with a secret and projects in
@@ -192,12 +193,13 @@ type project struct {
 	env     map[string]string
 	made    string // the directory of the session that a test made by itself
 	killed  bool   // a turn was killed, so that it could not clean up
+	tier    sandbox.Tier
 }
 
 func (m *machine) project(t *testing.T, opts ...amptest.Option) *project {
 	t.Helper()
 	p := &project{
-		machine: m, t: t, tmp: t.TempDir(), deltas: make(chan struct{}, 1000),
+		tier: sandbox.Namespaces, machine: m, t: t, tmp: t.TempDir(), deltas: make(chan struct{}, 1000),
 		dir: filepath.Join(m.home, "src", strings.Map(pathRune, t.Name())),
 	}
 	put(t, filepath.Join(p.dir, "README"), "a project\n")

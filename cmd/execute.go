@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,7 +173,7 @@ func (t *turn) newSession(binary bootstrap.Binary, caps *amp.Capabilities, mode 
 func (t *turn) describe(r *session.Record, binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice) {
 	r.Mode, r.AmpMode = mode.Mode, mode.AmpMode
 	r.AmpVersion, r.AmpPath = caps.Version, binary.Path
-	r.Policy = bounds(t.config).encode()
+	r.Policy = heldBy(bounds(t.config).encode(), heldTier(r.Policy))
 }
 
 // inSession runs Amp for one turn of the session and notes how that went.
@@ -232,6 +233,15 @@ func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstr
 			err = why
 		}
 	}
+	if fault.CodeOf(err) == fault.SandboxUnavailable && t.policy.Tier != sandbox.Tier(t.config.Sandbox.Tier) {
+		err = fault.New(fault.SandboxUnavailable, "the session was begun in a sandbox of the tier %s: %w", t.policy.Tier, err).
+			Hint("--sandbox %s goes on with what this machine has", t.config.Sandbox.Tier)
+	}
+	if out.Tier != "" {
+		if err := s.Update(func(r *session.Record) { r.Policy = heldBy(r.Policy, out.Tier) }); err != nil {
+			a.warn("%v", err)
+		}
+	}
 	t.noteOutcome(&note, out, err)
 	if endErr := s.EndTurn(note); endErr != nil {
 		a.warn("%v", endErr)
@@ -260,27 +270,47 @@ func (t *turn) noteOutcome(note *session.Turn, out amp.Outcome, err error) {
 // maxHomeFile bounds what is read of the sandbox's home: what is in there Amp's tools may have written.
 const maxHomeFile = 1 << 20
 
-// readHome reads a file that Amp wrote in its home. A link there leads nowhere else.
+// readHome reads a file that Amp wrote in its home: the newest, where several tiers have had one. A link there leads nowhere else.
 func (t *turn) readHome(rel string) ([]byte, error) {
-	dir := filepath.Join(t.policy.HomeState, "upper")
+	dirs := t.policy.HomeChanges()
 	if t.policy.Tier == sandbox.Off {
-		dir = t.dirs.Home
+		dirs = []string{t.dirs.Home}
 	}
+	var newest time.Time
+	var data []byte
+	err := fs.ErrNotExist
+	for _, dir := range dirs {
+		text, written, readErr := readIn(dir, rel)
+		switch {
+		case errors.Is(readErr, fs.ErrNotExist):
+		case readErr != nil:
+			return nil, readErr
+		case err != nil || written.After(newest):
+			data, newest, err = text, written, nil
+		}
+	}
+	return data, err
+}
+
+// readIn reads a file below a directory and tells when it was written.
+func readIn(dir, rel string) ([]byte, time.Time, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer root.Close()
 	// Not blocking: it could be a pipe by now.
 	f, err := root.OpenFile(rel, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a file", rel)
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, time.Time{}, fmt.Errorf("%s: not a file", rel)
 	}
-	return io.ReadAll(io.LimitReader(f, maxHomeFile))
+	data, err := io.ReadAll(io.LimitReader(f, maxHomeFile))
+	return data, info.ModTime(), err
 }
 
 // answer prints the last message and writes it to the file of -O.

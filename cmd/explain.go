@@ -17,25 +17,27 @@ func (o *sandboxOptions) explains() bool { return o.explain || len(o.paths)+len(
 
 // policyReport is the policy as data.
 type policyReport struct {
-	Version    int             `json:"schema_version"`
-	Tier       sandbox.Tier    `json:"tier"`
-	Profile    sandbox.Profile `json:"profile"`
-	Workspace  string          `json:"workspace"`
-	Home       string          `json:"home"`
-	HomeState  string          `json:"home_state"`
-	Key        string          `json:"key"` // "placeholder", "exposed" or "none"
-	AllowRead  []string        `json:"allow_read"`
-	AllowWrite []string        `json:"allow_write"`
-	DenyRead   []string        `json:"deny_read"`
-	AllowHosts []string        `json:"allow_hosts"`
-	PassEnv    []string        `json:"pass_env"`
+	Version    int                `json:"schema_version"`
+	Tier       sandbox.Tier       `json:"tier"`      // as asked for
+	Here       sandbox.Tier       `json:"tier_here"` // what carries it out, "" if nothing does
+	Profile    sandbox.Profile    `json:"profile"`
+	Workspace  string             `json:"workspace"`
+	Home       string             `json:"home"`
+	HomeState  string             `json:"home_state"`
+	Key        string             `json:"key"` // "placeholder", "exposed" or "none"
+	AllowRead  []string           `json:"allow_read"`
+	AllowWrite []string           `json:"allow_write"`
+	DenyRead   []string           `json:"deny_read"`
+	AllowHosts []string           `json:"allow_hosts"`
+	PassEnv    []string           `json:"pass_env"`
+	Weaker     []sandbox.Weakness `json:"weaker"` // than the tier namespaces
 }
 
 // policy prints the policy.
-func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy) error {
+func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sandbox.Tier) error {
 	a := o.app
 	if cfg.Output != config.JSON {
-		_, err := fmt.Fprint(a.io.Out, explain(p)+"key          "+o.keyKind(cfg, p)+"\n")
+		_, err := fmt.Fprint(a.io.Out, explain(p, tier)+"key          "+o.keyKind(cfg, p)+"\n")
 		return err
 	}
 	hosts := []string{}
@@ -44,8 +46,9 @@ func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy) error {
 	}
 	list := func(s []string) []string { return append([]string{}, s...) } // [] instead of null
 	return o.print(policyReport{
-		1, p.Tier, p.Profile, p.Workspace, p.Home, p.HomeState, o.keyKind(cfg, p),
+		1, p.Tier, tier, p.Profile, p.Workspace, p.Home, p.HomeState, o.keyKind(cfg, p),
 		list(p.AllowRead), list(p.AllowWrite), list(p.DenyRead), hosts, list(cfg.Sandbox.PassEnv),
+		append([]sandbox.Weakness{}, sandbox.Weaknesses(tier, sandbox.LandlockVersion())...),
 	})
 }
 
@@ -117,11 +120,15 @@ func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
 	return nil
 }
 
-// explain is the policy as a person reads it.
-func explain(p *sandbox.Policy) string {
+// explain is the policy as a person reads it; tier is what carries it out here, "" if nothing does.
+func explain(p *sandbox.Policy, tier sandbox.Tier) string {
 	var b strings.Builder
 	line := func(label, value string) { fmt.Fprintf(&b, "%-12s %s\n", label, value) }
-	line("tier", string(p.Tier))
+	if tier == "" || tier == p.Tier {
+		line("tier", string(p.Tier))
+	} else {
+		line("tier", fmt.Sprintf("%s (here: %s)", p.Tier, tier))
+	}
 	line("profile", string(p.Profile))
 	line("workspace", p.Workspace+" (read and write)")
 	line("home", p.Home+" (copy on write, without secrets)")
@@ -139,6 +146,9 @@ func explain(p *sandbox.Policy) string {
 		} else {
 			line("network", fmt.Sprintf("%s (port %d)", h.Host, h.Port))
 		}
+	}
+	for _, w := range sandbox.Weaknesses(tier, sandbox.LandlockVersion()) {
+		line("weaker", w.Text)
 	}
 	return b.String()
 }

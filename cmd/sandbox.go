@@ -83,7 +83,12 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 		return err
 	}
 	if o.explain {
-		return o.policy(cfg, policy)
+		// A tier that cannot be had is for a command to fail with: here it is the policy that counts.
+		tier, err := sandbox.TierHere(ctx, policy, env)
+		if err != nil {
+			a.warn("%v", err)
+		}
+		return o.policy(cfg, policy, tier)
 	}
 	return a.inSandbox(ctx, policy, &sandbox.Command{
 		Args: o.args, Env: env,

@@ -30,6 +30,9 @@ func CheckTier(p *Policy, env []string, program string, needs ...string) check.C
 			}
 			kernel := readKernel("/", program)
 			tier, err := try(ctx, p, env)
+			if err == nil && tier == Landlock {
+				return kernel.weaker(ctx, p, env)
+			}
 			if err == nil {
 				r := check.Passed("%s (%s)", tier, kernel.basis(p))
 				r.Details = kernel.details()
@@ -46,6 +49,9 @@ func CheckTier(p *Policy, env []string, program string, needs ...string) check.C
 	}
 }
 
+// TierHere is the tier that carries the policy out here, found by starting a program that does nothing.
+func TierHere(ctx context.Context, p *Policy, env []string) (Tier, error) { return try(ctx, p, env) }
+
 // try starts a program that does nothing under the policy.
 func try(ctx context.Context, policy *Policy, env []string) (Tier, error) {
 	p := *policy
@@ -57,7 +63,7 @@ func try(ctx context.Context, policy *Policy, env []string) (Tier, error) {
 	switch {
 	case errors.As(err, &none):
 		// The sandbox was made; that there is no such program in it is no fault of its.
-		return Namespaces, nil
+		return none.tier, nil
 	case err != nil && ctx.Err() != nil:
 		return "", fault.New(fault.SandboxUnavailable, "the sandbox was not made in time")
 	case err != nil:

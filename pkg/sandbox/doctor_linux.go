@@ -100,6 +100,30 @@ func (k kernel) details() []string {
 	return lines
 }
 
+// weaker is the result where the tier is landlock: what it holds less, and, where it was not asked for, what stands in the way of
+// the tier namespaces.
+func (k kernel) weaker(ctx context.Context, p *Policy, env []string) check.Result {
+	r := check.Warned("landlock (Landlock %d, seccomp; Linux %s), which holds less than namespaces", LandlockVersion(), k.release)
+	if p.Tier != Landlock {
+		strong := *p
+		strong.Tier = Namespaces
+		if _, err := try(ctx, &strong, env); err != nil {
+			why := k.explain(ctx, &strong, env, err)
+			r.Details = append(r.Details, why.Summary)
+			for _, line := range why.Remedy {
+				if line != lastResort {
+					r.Remedy = append(r.Remedy, line)
+				}
+			}
+		}
+	}
+	for _, w := range Weaknesses(Landlock, LandlockVersion()) {
+		r.Details = append(r.Details, "weaker: "+w.Text)
+	}
+	r.Details = append(r.Details, k.details()...)
+	return r
+}
+
 // explain finds the reason of a sandbox that cannot be had, and its remedy.
 func (k kernel) explain(ctx context.Context, p *Policy, env []string, err error) check.Result {
 	r := check.Failed(err)

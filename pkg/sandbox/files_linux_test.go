@@ -45,6 +45,10 @@ func TestHomeInUseIsSeenButNotShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := h.sh(`cat ~/kept; echo lost > ~/lost; cat ~/lost`)
+	if testTier() == Landlock {
+		// There it is a directory that both use, as programs of one user do.
+		notices = notices[1:]
+	}
 	if out != "kept\nlost\n" || len(notices) != 1 {
 		t.Errorf("the second sandbox says %q, notices %q", out, notices)
 	}
@@ -54,7 +58,7 @@ func TestHomeInUseIsSeenButNotShared(t *testing.T) {
 	if st, err := p.Wait(); err != nil || st.Code != 137 {
 		t.Errorf("killed: %+v, %v", st, err)
 	}
-	if out := h.sh(`cat ~/kept; ls ~`); strings.Contains(out, "lost") {
+	if out := h.sh(`cat ~/kept; ls ~`); strings.Contains(out, "lost") != (testTier() == Landlock) {
 		t.Errorf("the home kept what a second sandbox wrote: %s", out)
 	}
 }
@@ -72,7 +76,7 @@ func TestNoHome(t *testing.T) {
 	h := newHost(t)
 	h.policy.Home, h.policy.HomeState = "", ""
 	h.env = Environment(os.Environ(), h.policy.HomeInside(), nil)
-	if out := h.sh(`touch ~/x; cd; pwd`); out != homeWithin+"\n" {
+	if out := h.sh(`touch ~/x; cd; pwd`); out != homeWithin+"\n" && (testTier() == Namespaces || !strings.HasSuffix(out, "/home\n")) {
 		t.Errorf("home is %q", out)
 	}
 }
@@ -154,7 +158,7 @@ func TestAllowReadAndWrite(t *testing.T) {
 		t.Errorf("allowed to read became allowed to write: %q", got)
 	}
 	h.policy.DenyRead = []string{filepath.Dir(ghHosts), filepath.Dir(out)}
-	h.refuse([]attack{{"deny beats allow", `grep token ~/.config/gh/hosts.yml && echo GOT; ls ~/out/x && echo GOT`, true}})
+	h.refuse([]attack{{"deny beats allow", `grep token ~/.config/gh/hosts.yml && echo GOT; cat ~/out/x && echo GOT`, true}})
 }
 
 func TestSystemIsReadOnly(t *testing.T) {
@@ -163,13 +167,13 @@ func TestSystemIsReadOnly(t *testing.T) {
 	h.refuse([]attack{
 		{"write outside", `touch '` + outside + `/x' && echo GOT; rm -f '` + outside + `/x'`, true},
 		{"system directories", `for d in / /etc /usr /usr/bin /opt /var /sys/fs/cgroup; do touch $d/sesame-was-here && echo GOT; done`, false},
-		{"kernel settings", `for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /sys/kernel/mm/transparent_hugepage/enabled /proc/sysrq-trigger; do [ -w $f ] && echo GOT; done`, false},
+		{"kernel settings", `for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /sys/kernel/mm/transparent_hugepage/enabled /proc/sysrq-trigger; do (: >> $f) && echo GOT; done`, false},
 		{"password hashes", `cat /etc/shadow && echo GOT`, false},
 		{"symlink out of the workspace, written", `ln -s '` + outside + `' out; echo x > out/x && echo GOT; rm -f out/x out`, true},
 		{"own tmp", `ls -A /tmp /var/tmp | grep -v : | grep . && echo GOT`, false},
 		{"other users' homes", `ls /home | grep . && echo GOT; ls /root 2>/dev/null | grep . && echo GOT`, false},
 		{"host's sockets", `find /run /tmp /dev -type s | grep . && echo GOT`, false},
-		{"devices", `find /dev -type b | grep . && echo GOT; ls /dev/kmsg /dev/mem /dev/fuse /dev/kvm 2>/dev/null | grep . && echo GOT`, false},
+		{"devices", `find /dev -type b | grep . && echo GOT; for d in kmsg mem fuse kvm; do (: < /dev/$d) && echo GOT; done`, false},
 		{"make a device", `mknod ~/d b 8 0 && echo GOT; mknod d c 1 1 && cat d | head -c 1 && echo GOT`, false},
 	})
 }

@@ -5,6 +5,7 @@ package sandbox
 
 import (
 	"io"
+	"path/filepath"
 
 	"golang.org/x/net/http/httpproxy"
 
@@ -101,3 +102,14 @@ func (p *Policy) HomeInside() string {
 	}
 	return p.Home
 }
+
+// HomeChanges are the directories that keep what changes in the home from turn to turn, one for each tier that keeps it in its own way.
+func (p *Policy) HomeChanges() []string {
+	if p.HomeState == "" {
+		return nil
+	}
+	return []string{filepath.Join(p.HomeState, "upper"), filepath.Join(p.HomeState, confinedHome)}
+}
+
+// confinedHome is where, below Policy.HomeState, the tier landlock keeps its home.
+const confinedHome = "home"

@@ -86,6 +86,7 @@ func status(err error) (Status, error) {
 type NoCommandError struct {
 	Code int // what a shell would exit with: 127 not found, 126 not executable
 	Why  string
+	tier Tier
 }
 
 func (e *NoCommandError) Error() string { return e.Why }

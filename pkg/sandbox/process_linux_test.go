@@ -15,6 +15,9 @@ func TestPrivilegesAreGone(t *testing.T) {
 	h := newHost(t)
 	out := h.sh(`grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status`)
 	for _, want := range []string{"CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if strings.HasPrefix(want, "CapBnd") && os.Getuid() != 0 && testTier() == Landlock {
+			continue // it takes privileges to give these up, which without new privileges have no effect
+		}
 		if !strings.Contains(out, want+"\n") {
 			t.Errorf("%q is missing:\n%s", want, out)
 		}

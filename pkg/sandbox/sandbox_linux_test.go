@@ -22,6 +22,16 @@ type host struct {
 	env    []string
 }
 
+// tierVariable names the tier that the tests are run in, when it is not namespaces.
+const tierVariable = "SESAME_TEST_TIER"
+
+func testTier() Tier {
+	if tier := os.Getenv(tierVariable); tier != "" {
+		return Tier(tier)
+	}
+	return Namespaces
+}
+
 func newHost(t *testing.T) *host {
 	t.Helper()
 	// Not below /tmp, which the sandbox has of its own: what is hidden must be hidden for a better reason.
@@ -43,7 +53,7 @@ func newHost(t *testing.T) *host {
 	}
 	home := filepath.Join(base, "home")
 	h := &host{t: t, policy: Policy{
-		Tier:      Namespaces,
+		Tier:      testTier(),
 		Home:      home,
 		Workspace: filepath.Join(home, "src", "project"),
 		HomeState: filepath.Join(home, ".local", "state", "sesame", "homes", "1"),
@@ -148,12 +158,15 @@ type attack struct {
 
 func (h *host) refuse(attacks []attack) {
 	for _, a := range attacks {
+		if !holds(h.t, weakAttacks[a.name]) {
+			continue
+		}
 		h.t.Run(a.name, func(t *testing.T) {
 			h := &host{t: t, policy: h.policy, env: h.env}
 			if r := h.run("/bin/bash", "-c", a.script); strings.Contains(r.out, "GOT") {
 				t.Errorf("the attack succeeds inside: %s\n%s", a.script, r.out)
 			}
-			if !a.unaided {
+			if !a.unaided || os.Getenv(worldVariable) != "" { // such a world refuses some by itself
 				return
 			}
 			h.policy.Tier = Off

@@ -24,15 +24,49 @@ import (
 
 func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 	switch p.Tier {
-	case "", Auto, Namespaces:
+	case "", Auto:
+		return startStrongest(ctx, p, c)
+	case Namespaces:
 		return startNamespaces(ctx, p, c)
+	case Landlock:
+		return startLandlock(ctx, p, c)
 	}
 	return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier %s is not for this system", p.Tier).
-		Hint("use --sandbox auto or --sandbox namespaces")
+		Hint("use --sandbox auto, --sandbox namespaces or --sandbox landlock")
 }
 
-// box is a sandbox of the tier namespaces, seen from the host.
+// startStrongest starts the command in the first tier that works here.
+func startStrongest(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	process, err := startNamespaces(ctx, p, c)
+	if fault.CodeOf(err) != fault.SandboxUnavailable || ctx.Err() != nil {
+		return process, err
+	}
+	process, second := startLandlock(ctx, p, c)
+	if fault.CodeOf(second) == fault.SandboxUnavailable {
+		// What would give the strongest tier helps most; the other is a detail.
+		e := fault.New(fault.SandboxUnavailable, "%w; %w", err, second)
+		for _, hint := range fault.HintsOf(err) {
+			e = e.Hint("%s", hint)
+		}
+		return nil, e
+	}
+	return process, second
+}
+
+// mechanics are what the tiers of Linux differ in.
+type mechanics struct {
+	tier Tier
+	shim string               // argv[0] of the shim's process
+	attr *syscall.SysProcAttr // and how it starts
+	plan func(b *box, c *Command) (*shim.Plan, error)
+	take func(b *box, fds []int) error // the descriptors that the shim hands over
+	// names of the sandbox itself, where it reads no hosts file
+	localNames []string
+}
+
+// box is a sandbox of a tier of Linux, seen from the host.
 type box struct {
+	mechanics
 	policy  *Policy
 	gateway *gateway.Gateway
 	cmd     *exec.Cmd
@@ -47,10 +81,27 @@ type box struct {
 }
 
 func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, error) {
+	return startBox(ctx, p, c, mechanics{
+		tier: Namespaces, shim: shim.Name,
+		attr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
+			// One id of each kind, the user's own: files look inside as they do outside.
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+			// The shim has to build the sandbox after an exec, which takes capabilities from an ordinary uid.
+			AmbientCaps: setupCapabilities,
+			Pdeathsig:   syscall.SIGKILL,
+		},
+		plan: (*box).mountPlan,
+		take: (*box).serve,
+	})
+}
+
+func startBox(ctx context.Context, p *Policy, c *Command, m mechanics) (*Process, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	b := &box{policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1), done: make(chan struct{})}
+	b := &box{mechanics: m, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1), done: make(chan struct{})}
 	// The shim starts while the plan is made.
 	plan, err := b.spawn(ctx, c)
 	if err != nil {
@@ -72,36 +123,45 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, erro
 		}
 		return nil, err
 	}
-	return &Process{tier: Namespaces, wait: b.wait, signal: b.signal, denials: b.denials}, nil
+	return &Process{tier: b.tier, wait: b.wait, signal: b.signal, denials: b.denials}, nil
 }
 
 // instruct makes the plan and sends it to the shim, which gives up without one.
 func (b *box) instruct(to *os.File, c *Command) error {
 	defer to.Close()
-	pl, absent, err := makePlan(b.policy, c)
+	pl, err := b.plan(b, c)
 	if err != nil {
 		return err
-	}
-	if pl.Home != nil && pl.Home.State != "" {
-		if err := b.takeHome(pl.Home); err != nil {
-			return fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
-		}
-	}
-	if b.sweepLeft() {
-		shared := pl.Home.Shared
-		if pl, absent, err = makePlan(b.policy, c); err != nil {
-			return err
-		}
-		pl.Home.Shared = shared
-	}
-	if err := b.noteAbsent(absent); err != nil {
-		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
 	}
 	// A shim that died cannot be told; it is known by the end of its socket.
 	if _, err := to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("send the plan: %w", err)
 	}
 	return nil
+}
+
+// mountPlan is the plan of a sandbox with namespaces.
+func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
+	pl, absent, err := makePlan(b.policy, c)
+	if err != nil {
+		return nil, err
+	}
+	if pl.Home != nil && pl.Home.State != "" {
+		if err := b.takeHome(pl.Home); err != nil {
+			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
+		}
+	}
+	if b.sweepLeft() {
+		shared := pl.Home.Shared
+		if pl, absent, err = makePlan(b.policy, c); err != nil {
+			return nil, err
+		}
+		pl.Home.Shared = shared
+	}
+	if err := b.noteAbsent(absent); err != nil {
+		return nil, fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
+	}
+	return pl, nil
 }
 
 // unavailable says why no namespaces can be had and what would help.
@@ -164,24 +224,20 @@ func (b *box) spawn(ctx context.Context, c *Command) (*os.File, error) {
 	defer theirs.Close()
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{shim.Name}
+	cmd.Args = []string{b.shim}
 	// The command's environment is in the plan; this is the shim's own. It does one thing after
 	// the other and lives briefly or sleeps: more threads, and collecting garbage, would only cost.
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = throughPipe(c.Stdin), throughPipeOut(c.Stdout), throughPipeOut(c.Stderr)
 	cmd.WaitDelay = copyDelay
 	cmd.ExtraFiles = []*os.File{theirs, plan}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-		// One id of each kind, the user's own: files look inside as they do outside.
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
-		// The shim has to build the sandbox after an exec, which takes capabilities from an ordinary uid.
-		AmbientCaps: setupCapabilities,
-		Pdeathsig:   syscall.SIGKILL,
+	cmd.SysProcAttr = b.attr
+	if b.tier == Landlock {
+		// A shim that is killed could not end what it started: it is asked to.
+		cmd.Cancel = func() error { return errors.Join(os.ErrProcessDone, b.signal(syscall.SIGKILL)) } // which Wait takes for no error
 	}
 	b.cmd = cmd
-	b.gateway = gateway.New(ctx, gateway.Options{Rules: b.policy.AllowHosts, Dial: (&gateway.Dialer{Proxy: b.policy.Proxy}).Dial, Swap: b.policy.Swap, Denied: b.denied})
+	b.gateway = gateway.New(ctx, gateway.Options{Rules: b.policy.AllowHosts, Dial: (&gateway.Dialer{Proxy: b.policy.Proxy}).Dial, Swap: b.policy.Swap, Denied: b.denied, Local: b.localNames})
 	spawned := make(chan error)
 	go func() {
 		// The kernel sends the death signal when the *thread* that started the shim ends.
@@ -246,7 +302,7 @@ func (b *box) listen() {
 			fail(unavailable(errors.New("the process that builds the sandbox died")))
 			return
 		case m.Listening:
-			if err := b.serve(fds); err != nil {
+			if err := b.take(b, fds); err != nil {
 				fail(unavailable(err))
 				return
 			}
@@ -256,7 +312,7 @@ func (b *box) listen() {
 			fail(unavailable(errors.New(m.Failed)))
 			return
 		case m.NoCommand != "":
-			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand})
+			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier})
 			return
 		case m.Started:
 			b.started <- nil

@@ -156,6 +156,7 @@ func (b *place) start(ctx context.Context, runs int) error {
 	return b.compare(
 		ctx, runs,
 		side{name: "sesame", args: []string{b.sesame, "sandbox", "--", "/bin/true"}, env: b.env()},
+		side{name: "sesame, tier landlock", args: []string{b.sesame, "sandbox", "--sandbox", "landlock", "--", "/bin/true"}, env: b.env()},
 		side{name: "bubblewrap, no filters", args: []string{bwrap, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "--die-with-parent", "/bin/true"}, env: b.env()},
 	)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,6 +66,8 @@ func (n *names) name(a netip.Addr) (string, bool) {
 	return s, ok
 }
 
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // ServeDNS answers questions on a UDP socket until it is closed. Where the socket
 // delivers packet info, answers leave from the address that was asked.
 func (g *Gateway) ServeDNS(conn *net.UDPConn) error {
@@ -83,30 +86,32 @@ func (g *Gateway) ServeDNS(conn *net.UDPConn) error {
 
 // ServeDNSStream answers questions over TCP until the listener is closed.
 func (g *Gateway) ServeDNSStream(l net.Listener) error {
-	return g.serve(l, g.queries, func(conn net.Conn) {
-		defer conn.Close()
-		for {
-			if conn.SetDeadline(time.Now().Add(queryTimeout)) != nil {
-				return
-			}
-			var size [2]byte
-			if _, err := io.ReadFull(conn, size[:]); err != nil {
-				return
-			}
-			msg := make([]byte, binary.BigEndian.Uint16(size[:]))
-			if _, err := io.ReadFull(conn, msg); err != nil {
-				return
-			}
-			answer := g.answer(msg)
-			if answer == nil {
-				return
-			}
-			out := binary.BigEndian.AppendUint16(nil, uint16(len(answer)))
-			if _, err := conn.Write(append(out, answer...)); err != nil {
-				return
-			}
+	return g.serve(l, g.queries, g.answerStream)
+}
+
+func (g *Gateway) answerStream(conn net.Conn) {
+	defer conn.Close()
+	for {
+		if conn.SetDeadline(time.Now().Add(queryTimeout)) != nil {
+			return
 		}
-	})
+		var size [2]byte
+		if _, err := io.ReadFull(conn, size[:]); err != nil {
+			return
+		}
+		msg := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(conn, msg); err != nil {
+			return
+		}
+		answer := g.answer(msg)
+		if answer == nil {
+			return
+		}
+		out := binary.BigEndian.AppendUint16(nil, uint16(len(answer)))
+		if _, err := conn.Write(append(out, answer...)); err != nil {
+			return
+		}
+	}
 }
 
 // queryTimeout is how long a client may take over one question by TCP.
@@ -151,6 +156,12 @@ func (g *Gateway) answer(msg []byte) []byte {
 func (g *Gateway) resolve(q dnsmessage.Question) (netip.Addr, dnsmessage.RCode) {
 	asked := strings.TrimSuffix(q.Name.String(), ".")
 	name, ok := CanonicalName(asked)
+	if ok && slices.Contains(g.local, name) {
+		if q.Type != dnsmessage.TypeA || q.Class != dnsmessage.ClassINET {
+			return netip.Addr{}, dnsmessage.RCodeSuccess
+		}
+		return loopback, dnsmessage.RCodeSuccess
+	}
 	if !ok || !g.rules.Resolves(name) {
 		// Clients ask for A and AAAA together; one attempt should count once.
 		if q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA && !g.denials.has(asked) {

@@ -22,6 +22,8 @@ type Options struct {
 	Swap *KeySwap
 	// Denied, if set, hears of each refusal as it happens.
 	Denied func(Denial)
+	// Local are names of the sandbox itself, which are resolved to 127.0.0.1: for a sandbox that reads no hosts file.
+	Local []string
 }
 
 // Gateway passes connections of a sandbox on to the hosts that its rules allow.
@@ -33,6 +35,7 @@ type Gateway struct {
 	conns   chan struct{} // one slot for each connection at once, over all listeners
 	queries chan struct{} // likewise for DNS over TCP
 	swap    *swapServer   // nil where nothing is swapped
+	local   []string
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -42,7 +45,7 @@ type Gateway struct {
 func New(ctx context.Context, o Options) *Gateway {
 	g := &Gateway{
 		rules: o.Rules, dial: o.Dial, names: newNames(o.Rules),
-		conns: make(chan struct{}, maxConns()), queries: make(chan struct{}, maxQueries),
+		conns: make(chan struct{}, maxConns()), queries: make(chan struct{}, maxQueries), local: o.Local,
 	}
 	g.denials.index, g.denials.notify = map[Denial]int{}, o.Denied
 	g.ctx, g.cancel = context.WithCancel(ctx)
@@ -82,19 +85,27 @@ func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Con
 			}
 			return err
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-g.ctx.Done():
-			conn.Close()
-			return g.ctx.Err()
+		if err := g.begin(conn, slots, handle); err != nil {
+			return err
 		}
-		go func() {
-			defer func() { <-slots }()
-			stop := context.AfterFunc(g.ctx, func() { conn.Close() })
-			defer stop()
-			handle(conn)
-		}()
 	}
+}
+
+// begin handles a connection in the background when there is a slot for it.
+func (g *Gateway) begin(conn net.Conn, slots chan struct{}, handle func(net.Conn)) error {
+	select {
+	case slots <- struct{}{}:
+	case <-g.ctx.Done():
+		conn.Close()
+		return g.ctx.Err()
+	}
+	go func() {
+		defer func() { <-slots }()
+		stop := context.AfterFunc(g.ctx, func() { conn.Close() })
+		defer stop()
+		handle(conn)
+	}()
+	return nil
 }
 
 // target is where a connection of the sandbox wants to go.
@@ -127,8 +138,11 @@ func (g *Gateway) targetOf(local net.Addr) (target, bool) {
 	return t, ok
 }
 
-func (g *Gateway) handle(conn net.Conn) {
-	t, ok := g.targetOf(conn.LocalAddr())
+func (g *Gateway) handle(conn net.Conn) { g.pass(conn, conn.LocalAddr()) }
+
+// pass passes a connection on to what the sandbox meant by an address.
+func (g *Gateway) pass(conn net.Conn, to net.Addr) {
+	t, ok := g.targetOf(to)
 	if !ok {
 		g.refuse(conn, t, "")
 		return

@@ -16,7 +16,32 @@ type Plan struct {
 	Env      []string
 	Terminal bool
 	Strict   bool // nothing that the command can write can be executed, and there are no unix sockets
+	// Confine, if set, has the sandbox made without namespaces; nothing is mounted then.
+	Confine *Confine
 }
+
+// Confine is what a command may reach that runs on the host's own tree and network, under Landlock.
+type Confine struct {
+	Grants []Grant
+	Remove string // the run's own directory, removed when all is over
+}
+
+// Grant allows access to a file, or to a directory and all below it. What none allows cannot be opened.
+type Grant struct {
+	Path   string
+	Access Access
+}
+
+// Access is what a Grant allows.
+type Access string
+
+// The kinds of access.
+const (
+	AccessRead   Access = "read"   // read, list and execute
+	AccessList   Access = "list"   // list only
+	AccessWrite  Access = "write"  // all that there is to do, but for making devices
+	AccessDevice Access = "device" // read, write and steer
+)
 
 // Kind is what a Mount does.
 type Kind string

@@ -6,16 +6,59 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // dropPrivileges gives up every capability for good, forbids gaining any by executing
 // something, and installs the system call filter, for this thread and what is forked from it.
 // The other threads of this process only lose their capabilities, and get the filter.
-func dropPrivileges() error {
+func dropPrivileges(strict bool) error {
+	if err := dropAllCapabilities(); err != nil {
+		return err
+	}
+	if err := scopeSignals(); err != nil {
+		return fmt.Errorf("landlock: %w", err)
+	}
+	var more []bpf.Instruction
+	if strict {
+		more = strictRules
+	}
+	_, err := installFilter(filterProgram(more), unix.SECCOMP_FILTER_FLAG_TSYNC)
+	return err
+}
+
+// dropAllCapabilities gives up every capability for good and forbids gaining any by executing something.
+func dropAllCapabilities() error {
 	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
+	}
+	if err := dropBounding(); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	if err := dropCapabilities(); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	return nil
+}
+
+// dropBounding sees that no capability can come back. It takes one to do that: without namespaces an ordinary user
+// has none, and that nothing can be gained by executing something (no_new_privs) has to do.
+func dropBounding() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	if have[0].Effective&(1<<unix.CAP_SETPCAP) == 0 {
+		return nil
 	}
 	for c := 0; ; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
@@ -32,39 +75,22 @@ func dropPrivileges() error {
 	if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
 		return fmt.Errorf("lock secure bits: %w", err)
 	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	if err := dropCapabilities(); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("no_new_privs: %w", err)
-	}
-	if err := scopeSignals(); err != nil {
-		return fmt.Errorf("landlock: %w", err)
-	}
-	return installFilter()
+	return nil
 }
 
 // scopeSignals keeps the command from signalling anything outside of the sandbox, where the kernel's Landlock can
 // (version 6, Linux 6.12). At a terminal the command shares the caller's process group, which kill(0) reaches past
 // the pid namespace.
 func scopeSignals() error {
-	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 || version < 6 {
+	if LandlockABI() < abiScopes {
 		return nil
 	}
-	attr := unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET}
-	rules, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
-	if errno != 0 {
-		return errno
+	rules, err := newRuleset(&unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET})
+	if err != nil {
+		return err
 	}
-	defer unix.Close(int(rules))
-	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, rules, 0, 0); errno != 0 {
-		return errno
-	}
-	return nil
+	defer unix.Close(rules)
+	return restrictSelf(rules)
 }
 
 // dropCapabilities drops them on every thread. A build with cgo cannot (the race detector's

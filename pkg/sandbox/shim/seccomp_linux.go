@@ -45,16 +45,18 @@ func verdict(errno unix.Errno) bpf.Instruction {
 	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)}
 }
 
+var loadNumber = bpf.LoadAbsolute{Off: dataNr, Size: 4}
+
 var allow = bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
 
-// filterProgram is the system call filter for a machine of the given audit architecture.
-func filterProgram() []bpf.Instruction {
+// filterProgram is the system call filter. What a tier adds to it goes first.
+func filterProgram(more []bpf.Instruction) []bpf.Instruction {
 	prog := []bpf.Instruction{
 		// Another architecture's numbers (int 0x80) would mean other calls.
 		bpf.LoadAbsolute{Off: dataArch, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
 		verdict(unix.ENOSYS),
-		bpf.LoadAbsolute{Off: dataNr, Size: 4},
+		loadNumber,
 	}
 	prog = append(prog, foreignCalls...)
 	denied := slices.Concat(deniedCalls, deniedHere)
@@ -62,6 +64,7 @@ func filterProgram() []bpf.Instruction {
 		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: nr, SkipTrue: uint8(len(denied) - i)})
 	}
 	prog = append(prog, bpf.Jump{Skip: 1}, verdict(unix.EPERM))
+	prog = append(prog, more...)
 	// clone3 has its flags in memory, where a filter cannot look: libraries fall back to clone.
 	prog = append(prog, call(unix.SYS_CLONE3, verdict(unix.ENOSYS))...)
 	for _, nr := range []uint32{unix.SYS_CLONE, unix.SYS_UNSHARE} {
@@ -73,13 +76,7 @@ func filterProgram() []bpf.Instruction {
 		)...)
 	}
 	// Writing into the terminal's input would type commands into the user's shell.
-	prog = append(prog, call(unix.SYS_IOCTL,
-		loadArg(1),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCSTI, SkipTrue: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.TIOCLINUX, SkipTrue: 1},
-		verdict(unix.EPERM),
-		allow,
-	)...)
+	prog = append(prog, refuseIf(unix.SYS_IOCTL, 1, unix.TIOCSTI, unix.TIOCLINUX)...)
 	prog = append(prog, call(unix.SYS_SOCKET, socketRules()...)...)
 	// A program that is set-uid on the host's disk would lend the user's rights, or root's, to everybody there.
 	for _, c := range modeCalls {
@@ -104,6 +101,21 @@ func filterProgram() []bpf.Instruction {
 	return append(prog, allow)
 }
 
+// strictRules are what the strict profile refuses besides: unix sockets but for pairs, and files in memory
+// that could be executed. The number of the call is loaded before and after.
+var strictRules = []bpf.Instruction{
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_SOCKET, SkipTrue: 4},
+	loadArg(0),
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_UNIX, SkipTrue: 1},
+	verdict(unix.EAFNOSUPPORT),
+	loadNumber,
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_MEMFD_CREATE, SkipTrue: 4},
+	loadArg(1),
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.MFD_NOEXEC_SEAL, SkipTrue: 1},
+	verdict(unix.EPERM),
+	loadNumber,
+}
+
 // socketRules let unix, IPv4 and IPv6 stream and datagram sockets pass, and netlink for reading interfaces.
 func socketRules() []bpf.Instruction {
 	const protocolMPTCP, typeMask = 262, 0xf // MPTCP would get past rules made for TCP
@@ -126,7 +138,17 @@ func socketRules() []bpf.Instruction {
 	}
 }
 
-// call runs body for one system call number. The body must end the program; the number stays loaded for what follows.
+// refuseIf refuses a call whose argument has one of the values.
+func refuseIf(nr, argument uint32, values ...uint32) []bpf.Instruction {
+	body := []bpf.Instruction{loadArg(argument)}
+	for i, v := range values {
+		body = append(body, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(values) - i)})
+	}
+	// The number again, for the rules that follow.
+	return call(nr, append(body, bpf.Jump{Skip: 1}, verdict(unix.EPERM), loadNumber)...)
+}
+
+// call runs body for one system call number. The body must end the program or load the number again.
 func call(nr uint32, body ...bpf.Instruction) []bpf.Instruction {
 	return append([]bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: uint8(len(body))}}, body...)
 }
@@ -137,29 +159,33 @@ func loadArg(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: dataArgs +
 // modeCall is a system call that sets a file's mode, and which arguments are the mode and, if any, the flags of open.
 type modeCall struct{ nr, mode, flags uint32 }
 
-// modeCalls are those of every architecture; the older ones stand with theirs.
-var modeCalls = append([]modeCall{
+// chmodCalls change the mode of a file that exists. Calls that only one architecture has stand with it.
+var chmodCalls = append([]modeCall{
 	{unix.SYS_FCHMOD, 1, 0},
 	{unix.SYS_FCHMODAT, 2, 0},
 	{unix.SYS_FCHMODAT2, 2, 0},
+}, chmodCallsHere...)
+
+var modeCalls = slices.Concat(chmodCalls, []modeCall{
 	{unix.SYS_OPENAT, 3, 2},
 	{unix.SYS_MKNODAT, 2, 0},
-}, modeCallsHere...)
+}, modeCallsHere)
 
-// installFilter puts the filter on all threads of this process and all that come of them.
-func installFilter() error {
-	raw, err := bpf.Assemble(filterProgram())
+// installFilter puts a filter on this thread and all that come of it, with SECCOMP_FILTER_FLAG_TSYNC on all threads.
+// With SECCOMP_FILTER_FLAG_NEW_LISTENER it returns the descriptor that hears of calls.
+func installFilter(program []bpf.Instruction, flags uintptr) (listener int, err error) {
+	raw, err := bpf.Assemble(program)
 	if err != nil {
-		return fmt.Errorf("assemble the system call filter: %w", err)
+		return -1, fmt.Errorf("assemble the system call filter: %w", err)
 	}
 	insns := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		insns[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	prog := unix.SockFprog{Len: uint16(len(insns)), Filter: &insns[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
-		return fmt.Errorf("install the system call filter: %w", errno)
+		return -1, fmt.Errorf("install the system call filter: %w", errno)
 	}
-	return nil
+	return int(fd), nil
 }

@@ -19,5 +19,9 @@ var foreignCalls = []bpf.Instruction{
 // deniedHere are calls to deny that only this architecture has.
 var deniedHere = []uint32{unix.SYS_IOPL, unix.SYS_IOPERM, unix.SYS_CREATE_MODULE, unix.SYS_USELIB, unix.SYS__SYSCTL, unix.SYS_MODIFY_LDT}
 
-// modeCallsHere set a mode and are only on this architecture.
-var modeCallsHere = []modeCall{{unix.SYS_CHMOD, 1, 0}, {unix.SYS_CREAT, 1, 0}, {unix.SYS_OPEN, 2, 1}, {unix.SYS_MKNOD, 1, 0}}
+// chmodCallsHere, modeCallsHere and supervisedHere are only on this architecture.
+var (
+	chmodCallsHere = []modeCall{{unix.SYS_CHMOD, 1, 0}}
+	modeCallsHere  = []modeCall{{unix.SYS_CREAT, 1, 0}, {unix.SYS_OPEN, 2, 1}, {unix.SYS_MKNOD, 1, 0}}
+	supervisedHere = []uint32{unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_UTIME, unix.SYS_UTIMES, unix.SYS_FUTIMESAT}
+)

@@ -13,5 +13,8 @@ var foreignCalls []bpf.Instruction
 // deniedHere are calls to deny that only this architecture has.
 var deniedHere []uint32
 
-// modeCallsHere set a mode and are only on this architecture.
-var modeCallsHere []modeCall
+// chmodCallsHere, modeCallsHere and supervisedHere are only on this architecture.
+var (
+	chmodCallsHere, modeCallsHere []modeCall
+	supervisedHere                []uint32
+)

@@ -28,12 +28,16 @@ const (
 // main, because all that a large program initialises before main would be part of the start of every
 // sandbox; the packages that this one needs are few, and Go initialises a package as soon as it can.
 func init() {
-	if len(os.Args) == 0 || os.Args[0] != Name {
+	if len(os.Args) == 0 {
+		return
+	}
+	run, ok := map[string]func() error{Name: runShim, KeeperName: keepConfined, confinedName: runConfined}[os.Args[0]]
+	if !ok {
 		return
 	}
 	// What is dropped is dropped for this thread, and the command is forked from it.
 	runtime.LockOSThread()
-	if err := runShim(); err != nil {
+	if err := run(); err != nil {
 		// The parent is told if it still listens; there is nobody else to tell.
 		_ = Send(shimSocket, Message{Failed: err.Error()}, nil)
 		syscall.Exit(1)
@@ -55,18 +59,9 @@ func runShim() error {
 	if err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
-	f := os.NewFile(shimPlan, "plan")
-	data, err := io.ReadAll(f)
-	f.Close()
+	pl, _, err := readPlan()
 	if err != nil {
-		return fmt.Errorf("read the plan: %w", err)
-	}
-	if len(data) == 0 {
-		syscall.Exit(1) // the parent has thought better of it
-	}
-	pl, err := DecodePlan(data)
-	if err != nil {
-		return fmt.Errorf("read the plan: %w", err)
+		return err
 	}
 	listeners, err := listenOn(pl.Ports, pl.IPv6)
 	if err != nil {
@@ -96,7 +91,7 @@ func runShim() error {
 	if err != nil {
 		return Send(shimSocket, Message{NoCommand: err.Error(), Code: noCommandCode(err)}, nil)
 	}
-	if err := dropPrivileges(); err != nil {
+	if err := dropPrivileges(pl.Strict); err != nil {
 		return fmt.Errorf("drop privileges: %w", err)
 	}
 	if pl.Terminal {
@@ -110,8 +105,25 @@ func runShim() error {
 	if err := Send(shimSocket, Message{Started: true}, nil); err != nil {
 		return err // the parent is gone: ending PID 1 ends all
 	}
-	go obeyParent(pid)
+	go obeyParent(pid, func() { syscall.Exit(1) })
 	return Send(shimSocket, end(reap(pid)), nil)
+}
+
+// readPlan reads the plan to its end; without one the parent has thought better of it.
+func readPlan() (pl *Plan, data []byte, err error) {
+	f := os.NewFile(shimPlan, "plan")
+	data, err = io.ReadAll(f)
+	f.Close()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the plan: %w", err)
+	}
+	if len(data) == 0 {
+		syscall.Exit(1)
+	}
+	if pl, err = DecodePlan(data); err != nil {
+		return nil, nil, fmt.Errorf("read the plan: %w", err)
+	}
+	return pl, data, nil
 }
 
 // end says with the command's end whether it left anything behind. If not, the parent need not wait for this process;
@@ -132,13 +144,14 @@ func end(m Message) Message {
 	}
 }
 
-// obeyParent passes signals on, and ends the sandbox when the parent is gone: its death
+// obeyParent passes signals on, and calls gone when the parent is: its death
 // signal can be lost with the thread that it belongs to, the end of the socket cannot.
-func obeyParent(pid int) {
+func obeyParent(pid int, gone func()) {
 	for {
 		m, _, err := Receive(shimSocket)
 		if err != nil {
-			syscall.Exit(1)
+			gone()
+			return
 		}
 		if m.Signal != 0 {
 			_ = syscall.Kill(pid, m.Signal) // it may have ended meanwhile

@@ -1,0 +1,133 @@
+package sandbox
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+)
+
+// collect finds out what is shown and hidden, as for a sandbox with mounts. The host's sockets are no matter of
+// files here: whoever connects is asked.
+func (t *tree) collect() error {
+	if err := t.system(); err != nil {
+		return fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
+	}
+	t.home()
+	t.binds()
+	t.guard() // for what is not there yet; Landlock cannot take away what is allowed above
+	if err := t.hides(); err != nil {
+		return err
+	}
+	t.prune()
+	return nil
+}
+
+// grants turns the tree into rules of Landlock, which can only allow: where something is hidden below what is
+// shown, what stands beside the way to it is allowed one by one. What appears there later is not.
+func (t *tree) grants() []shim.Grant {
+	g := granter{hidden: map[string]bool{}, above: map[string]bool{}, ops: t.ops}
+	for path, op := range t.ops {
+		switch op.Kind {
+		case shim.ReadOnly, shim.ReadWrite, shim.Home, shim.Symlink:
+		default:
+			g.hide(path)
+		}
+	}
+	if t.layers != nil {
+		for _, rel := range t.layers.Absent {
+			g.hide(filepath.Join(t.layers.Host, rel))
+		}
+	}
+	for path, op := range t.ops {
+		switch op.Kind {
+		case shim.ReadWrite:
+			g.add(path, shim.AccessWrite)
+		case shim.ReadOnly, shim.Home:
+			if t.policy.Home != "" || op.Kind != shim.Home {
+				g.add(path, shim.AccessRead)
+			}
+		}
+	}
+	return g.list
+}
+
+// granter collects the grants.
+type granter struct {
+	ops    map[string]shim.Mount
+	hidden map[string]bool
+	above  map[string]bool // directories that something hidden is below of
+	list   []shim.Grant
+}
+
+func (g *granter) hide(path string) {
+	g.hidden[path] = true
+	for dir := filepath.Dir(path); !g.above[dir]; dir = filepath.Dir(dir) {
+		g.above[dir] = true
+	}
+}
+
+func (g *granter) add(path string, access shim.Access) {
+	if g.hidden[path] {
+		return
+	}
+	if !g.above[path] {
+		g.list = append(g.list, shim.Grant{Path: path, Access: access})
+		return
+	}
+	if path == "/etc" || path == "/sys" {
+		// Names of these tell nothing.
+		g.list = append(g.list, shim.Grant{Path: path, Access: shim.AccessList})
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	for _, e := range entries {
+		child := filepath.Join(path, e.Name())
+		if _, ok := g.ops[child]; ok || !e.IsDir() && !e.Type().IsRegular() {
+			continue // it has a grant of its own, or needs none
+		}
+		g.add(child, access)
+	}
+}
+
+// devices are those that every program may expect.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// ownGrants are the places that a sandbox with mounts has made for it.
+func (l *confinement) ownGrants() []shim.Grant {
+	grants := []shim.Grant{
+		{Path: filepath.Join(l.run, "tmp"), Access: shim.AccessWrite},
+		{Path: filepath.Join(l.run, "files"), Access: shim.AccessRead},
+		{Path: l.home, Access: shim.AccessWrite},
+		{Path: "/proc", Access: shim.AccessRead},
+	}
+	for _, name := range devices {
+		grants = append(grants, shim.Grant{Path: "/dev/" + name, Access: shim.AccessDevice})
+	}
+	if sharedMemoryIsFree() {
+		grants = append(grants, shim.Grant{Path: "/dev/shm", Access: shim.AccessWrite})
+	}
+	return grants
+}
+
+// sharedMemoryIsFree tells whether nothing is in /dev/shm that this user may open: C libraries
+// have their semaphores there and nowhere else, and so do the user's other programs.
+func sharedMemoryIsFree() bool {
+	entries, err := os.ReadDir("/dev/shm")
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if unix.Access(filepath.Join("/dev/shm", e.Name()), unix.R_OK) == nil {
+			return false
+		}
+	}
+	return true
+}

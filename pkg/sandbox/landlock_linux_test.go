@@ -1,0 +1,116 @@
+package sandbox
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestInTierLandlock runs this package's tests again in the tier landlock; and in worlds without user
+// namespaces, where it is what the strongest tier comes to.
+func TestInTierLandlock(t *testing.T) {
+	if os.Getenv(tierVariable) != "" {
+		return // these are the tests that are run again
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, world := range []string{"", "limit", "filter"} {
+		t.Run("world "+world, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", "^(TestInTierLandlock|TestAsOrdinaryUser|TestCheckTier.*)$")
+			cmd.Env = append(os.Environ(), tierVariable+"="+string(Landlock), worldVariable+"="+world)
+			if world != "" {
+				// The tests that tell one user from another, or look how many run at once, need no such world.
+				cmd.Args[3] = strings.TrimSuffix(cmd.Args[3], ")$") + "|TestSideBySide|TestSocketInSomebodyElsesDirectory)$"
+				cmd.SysProcAttr = userNamespace(worlds[world].flags)
+			}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, failuresOf(string(out)))
+			}
+			if !strings.Contains(string(out), "--- PASS: TestSecretsAreAbsent") {
+				t.Errorf("the tests did not run:\n%s", out)
+			}
+		})
+	}
+}
+
+// failuresOf is what go test says of what failed.
+func failuresOf(out string) string {
+	var lines []string
+	for line := range strings.Lines(out) {
+		if !strings.Contains(line, "--- PASS") && !strings.HasPrefix(line, "=== ") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+func userNamespace(flags uintptr) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: flags}
+	if flags != 0 {
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return attr
+}
+
+func TestMain(m *testing.M) {
+	if world := os.Getenv(worldVariable); world != "" {
+		if err := worlds[world].enter(); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// In a place without user namespaces "the strongest tier" is this one, and it says so.
+func TestStrongestTier(t *testing.T) {
+	h := newHost(t)
+	h.policy.Tier = Auto
+	var notices []string
+	h.policy.Notice = func(s string) { notices = append(notices, s) }
+	p, err := h.start(t.Context(), nil, "true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := p.Wait(); err != nil || st.Code != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if os.Getenv(worldVariable) == "" {
+		if p.Tier() != Namespaces || len(notices) != 0 {
+			t.Errorf("tier %s, notices %q", p.Tier(), notices)
+		}
+		return
+	}
+	if p.Tier() != Landlock || len(notices) != 1 || !strings.Contains(notices[0], "weaker than namespaces") {
+		t.Errorf("tier %s, notices %q", p.Tier(), notices)
+	}
+	// Who asks for namespaces gets them or nothing.
+	h.policy.Tier = Namespaces
+	if _, err := h.start(t.Context(), nil, "true"); err == nil {
+		t.Error("namespaces fell back")
+	}
+}
+
+// weakAttacks are those of the tests of all tiers that the tier landlock is said not to hold, and by which weakness.
+var weakAttacks = map[string]string{
+	"see the host's processes": "processes",
+	"another interface":        "interfaces",
+}
+
+// holds tells whether the tier of these tests is said to hold something; "" is held by all.
+func holds(t *testing.T, weakness string) bool {
+	t.Helper()
+	if weakness == "" {
+		return true
+	}
+	if !slices.ContainsFunc(Weaknesses(Landlock, 0), func(w Weakness) bool { return w.ID == weakness }) {
+		t.Errorf("%q is not on the list of weaknesses", weakness)
+	}
+	return testTier() == Namespaces
+}
