@@ -34,7 +34,14 @@ func (t *tree) grants() []shim.Grant {
 	g := granter{hidden: map[string]bool{}, above: map[string]bool{}, ops: t.ops}
 	for path, op := range t.ops {
 		switch op.Kind {
-		case shim.ReadOnly, shim.ReadWrite, shim.Home, shim.Symlink:
+		case shim.ReadOnly:
+			// What is guarded in the workspace, or in the part of a repository that is a linked worktree's own, cannot be
+			// kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
+			ours := within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees"
+			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !ours {
+				g.pass(path)
+			}
+		case shim.ReadWrite, shim.Home, shim.Symlink:
 		default:
 			g.hide(path)
 		}
@@ -67,6 +74,11 @@ type granter struct {
 
 func (g *granter) hide(path string) {
 	g.hidden[path] = true
+	g.pass(path)
+}
+
+// pass has what is above a path allowed one by one, beside the way to it.
+func (g *granter) pass(path string) {
 	for dir := filepath.Dir(path); !g.above[dir]; dir = filepath.Dir(dir) {
 		g.above[dir] = true
 	}
