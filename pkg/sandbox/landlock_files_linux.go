@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,16 +132,20 @@ func (l *confinement) ownGrants() []shim.Grant {
 }
 
 // sharedMemoryIsFree tells whether nothing is in /dev/shm that this user may open: C libraries
-// have their semaphores there and nowhere else, and so do the user's other programs.
+// have their semaphores there and nowhere else, and so do the user's other programs. Most of those exist for a
+// moment only, while they are made: it looks again before it says no.
 func sharedMemoryIsFree() bool {
-	entries, err := os.ReadDir("/dev/shm")
-	if err != nil {
-		return false
-	}
-	for _, e := range entries {
-		if unix.Access(filepath.Join("/dev/shm", e.Name()), unix.R_OK) == nil {
+	for range 10 {
+		entries, err := os.ReadDir("/dev/shm")
+		if err != nil {
 			return false
 		}
+		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+			return unix.Access(filepath.Join("/dev/shm", e.Name()), unix.R_OK) == nil
+		}) {
+			return true
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
-	return true
+	return false
 }
