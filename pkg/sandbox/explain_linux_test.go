@@ -75,7 +75,7 @@ func TestStrictProfile(t *testing.T) {
 		"cat ~/notes && echo GOT":                                               "the home",
 		"cp /bin/true ~/t && ~/t && echo GOT":                                   "a program in the home",
 		"cp /bin/true /tmp/t && /tmp/t && echo GOT":                             "a program in /tmp",
-		"cp /bin/true /dev/shm/t && /dev/shm/t && echo GOT":                     "a program in /dev/shm",
+		"cp /bin/true /dev/shm/t && /dev/shm/t && echo GOT; rm -f /dev/shm/t":   "a program in /dev/shm",
 		"/lib64/ld-linux-x86-64.so.2 /tmp/../tmp/u && echo GOT":                 "the loader",
 		"python3 -c 'import socket; socket.socket(socket.AF_UNIX)' && echo GOT": "a unix socket",
 		"python3 -c 'import os; f=os.memfd_create(\"x\"); os.write(f, open(\"/bin/true\",\"rb\").read()); os.execv(\"/proc/self/fd/%d\" % f, [\"GOT\"])' && echo GOT": "a program in memory",

@@ -39,8 +39,8 @@ func TestInTierLandlock(t *testing.T) {
 	}
 }
 
-// ofNamespaces are tests of what only mounts can do, by the weakness workspace-guard.
-const ofNamespaces = "TestWorkspaceGuard|TestGuardLeavesNoGhosts|TestSweepAfterKill|TestAllowWriteOpensTheGuard"
+// ofNamespaces are tests of what only mounts can do: the guard of the workspace, the profile strict, and what is said of single paths.
+const ofNamespaces = "TestWorkspaceGuard|TestGuardLeavesNoGhosts|TestSweepAfterKill|TestAllowWriteOpensTheGuard|TestStrictProfile|TestExplainPathIsTrue"
 
 // failuresOf is what go test says of what failed.
 func failuresOf(out string) string {
