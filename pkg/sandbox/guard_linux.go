@@ -78,7 +78,7 @@ func (t *tree) guardPath(path string) {
 			return
 		}
 	}
-	if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err != nil || real != filepath.Dir(path) {
+	if !t.isReal(filepath.Dir(path)) {
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
 	info, err := os.Lstat(path)
@@ -93,6 +93,17 @@ func (t *tree) guardPath(path string) {
 	default:
 		t.readOnly(path)
 	}
+}
+
+// isReal tells whether a directory is there and its path has no links. It remembers: most questions are about two.
+func (t *tree) isReal(dir string) bool {
+	yes, known := t.real[dir]
+	if !known {
+		real, err := filepath.EvalSymlinks(dir)
+		yes = err == nil && real == dir
+		t.real[dir] = yes
+	}
+	return yes
 }
 
 func (t *tree) readOnly(path string) {

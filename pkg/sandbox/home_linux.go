@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // prepareHomeState makes the directory that keeps the home's changes. The file "workspace" in it says whose it is.
@@ -27,6 +28,12 @@ func prepareHomeState(state, workspace string) error {
 func forgetVolatile(state string) error {
 	work := filepath.Join(state, "work", "work")
 	mark := filepath.Join(work, "incompat")
+	// Root may remove them as they are.
+	if err := syscall.Rmdir(filepath.Join(mark, "volatile")); err == nil {
+		return syscall.Rmdir(mark)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	for _, dir := range []string{work, mark, filepath.Join(mark, "volatile")} { // the kernel makes them for nobody to enter
 		if err := os.Chmod(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
 			return nil

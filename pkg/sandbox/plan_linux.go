@@ -72,12 +72,13 @@ type tree struct {
 	ops      map[string]shim.Mount
 	layers   *shim.Layers
 	deny     []string            // Private, HomeState and DenyRead, also resolved
+	real     map[string]bool     // by directory; see isReal
 	absent   []string            // guarded paths that are not there yet
 	listings map[string]*listing // by path, as far as they were looked at
 }
 
 func newTree(p *Policy) (*tree, error) {
-	t := &tree{policy: p, ops: map[string]shim.Mount{}, listings: map[string]*listing{}}
+	t := &tree{policy: p, ops: map[string]shim.Mount{}, listings: map[string]*listing{}, real: map[string]bool{}}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)
