@@ -184,7 +184,7 @@ func (l *confinement) searchPath(path string) string {
 	var dirs []string
 	for _, dir := range filepath.SplitList(path) {
 		real := resolve(dir)
-		if slices.ContainsFunc(l.grants, func(g shim.Grant) bool { return g.Access != shim.AccessList && within(real, g.Path) }) {
+		if slices.ContainsFunc(l.grants, func(g shim.Grant) bool { return within(real, g.Path) }) {
 			dirs = append(dirs, dir)
 		}
 	}

@@ -59,7 +59,6 @@ const (
 
 var accessRights = map[Access]uint64{
 	AccessRead:   readRights | unix.LANDLOCK_ACCESS_FS_READ_DIR,
-	AccessList:   unix.LANDLOCK_ACCESS_FS_READ_DIR,
 	AccessWrite:  fileRights&^unix.LANDLOCK_ACCESS_FS_IOCTL_DEV | unix.LANDLOCK_ACCESS_FS_READ_DIR | entryRights,
 	AccessDevice: fileRights &^ unix.LANDLOCK_ACCESS_FS_EXECUTE,
 }

@@ -38,7 +38,6 @@ type Access string
 // The kinds of access.
 const (
 	AccessRead   Access = "read"   // read, list and execute
-	AccessList   Access = "list"   // list only
 	AccessWrite  Access = "write"  // all that there is to do, but for making devices
 	AccessDevice Access = "device" // read, write and steer
 )
