@@ -125,7 +125,7 @@ func TestDoctorHostFaults(t *testing.T) {
 		}, warned: []string{"sandbox.key"}, summary: "--expose-key", remedy: "leave it out"},
 		{name: "home that cannot be copied on write", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["HOME"], w.env["XDG_CONFIG_HOME"], w.env["XDG_CACHE_HOME"], w.env["XDG_STATE_HOME"] = "/proc/sys/kernel", w.home, w.home, w.home
-			return []string{"--only", "sandbox"}
+			return []string{"--only", "sandbox", "--sandbox", "namespaces"}
 		}, exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable, summary: "cannot be shown copy-on-write", remedy: "set HOME"},
 		{name: "a session is broken", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.write(t, filepath.Join(w.home, ".local/state/sesame/sessions/20260102-030405-abcd/session.json"), "{broken")
@@ -206,7 +206,7 @@ func TestDoctorElsewhere(t *testing.T) {
 		},
 		{
 			doctorFault{name: "no user namespaces", exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable, summary: "no more user namespaces", remedy: "`sudo sysctl -w user.max_user_namespaces=15000`"},
-			"-r", "echo 0 >/proc/sys/user/max_user_namespaces", "--only sandbox",
+			"-r", "echo 0 >/proc/sys/user/max_user_namespaces", "--only sandbox --sandbox namespaces",
 		},
 		{
 			doctorFault{name: "no temporary directory", exit: 0, warned: []string{"config.files"}, summary: "SESAME_NOPE"},

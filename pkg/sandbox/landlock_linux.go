@@ -24,7 +24,8 @@ type confinement struct {
 	run    string // the run's own directory: "tmp", "files" and, if it is not kept, "home"
 	home   string
 	grants []shim.Grant
-	lock   *os.File // of Policy.HomeState, or nil
+	lock   *os.File      // of Policy.HomeState, or nil
+	ready  chan struct{} // closed when the plan is made and all above is known
 }
 
 // LandlockVersion is the version of this kernel's Landlock, 0 where there is none.
@@ -51,7 +52,7 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 		return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's own directory: %w", err).
 			Hint("name another place for it with TMPDIR")
 	}
-	l := &confinement{policy: p, run: run}
+	l := &confinement{policy: p, run: run, ready: make(chan struct{})}
 	names := []string{"localhost"}
 	if name, err := os.Hostname(); err == nil {
 		names = append(names, strings.ToLower(name))
@@ -132,6 +133,7 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	if pl.Dir == "" {
 		pl.Dir = l.policy.Workspace
 	}
+	close(l.ready)
 	return pl, nil
 }
 
@@ -193,6 +195,7 @@ func (l *confinement) searchPath(path string) string {
 
 // supervise begins to answer the calls that the sandbox's filter does not decide.
 func (l *confinement) supervise(b *box, fds []int) error {
+	<-l.ready // the shim hands over nothing before it has the plan
 	if len(fds) != 1 {
 		return errors.New("the sandbox handed over no listener")
 	}
