@@ -121,17 +121,6 @@ func (t *tree) denied(path string) (by string, ok bool) {
 // ownTops are the directories of / that the sandbox has of its own or not at all.
 var ownTops = []string{"/proc", "/dev", "/tmp", "/run", "/home", "/root", "/lost+found"}
 
-// strictTops are the directories of / that the strict profile shows: programs and what they need.
-var strictTops = []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/opt", "/sys", "/nix", "/gnu"}
-
-// toolchains are what the strict profile shows of a home: directories that version managers and installers of languages
-// put programs in, and nothing else.
-var toolchains = []string{
-	".nvm", ".fnm", ".local/share/fnm", ".volta", ".bun", ".deno", ".pyenv", ".rbenv", ".rustup", ".cargo/bin", ".asdf", ".sdkman", ".jenv", ".goenv", ".nodenv",
-	".local/share/mise/installs", ".local/share/mise/shims", ".local/share/uv/python", ".local/share/uv/tools", ".local/bin", ".local/lib", "go/bin", "sdk",
-	".ghcup", ".elan", ".juliaup", ".swiftly", ".dotnet", ".local/share/pnpm", ".nix-profile", ".linuxbrew", "miniconda3", "anaconda3", ".juliaup/bin",
-}
-
 // system shows what is in / read-only, but for what is the sandbox's own.
 func (t *tree) system() error {
 	entries, err := os.ReadDir("/")
