@@ -129,8 +129,13 @@ func (g *Gateway) targetOf(local net.Addr) (target, bool) {
 	if name, ok := g.names.name(addr); ok {
 		t.host, t.name = name, true
 	}
+	return g.allow(t)
+}
+
+// allow finds the rule for a target.
+func (g *Gateway) allow(t target) (target, bool) {
 	rule, ok := g.rules.Find(t.host, t.port)
-	if !ok && !t.name && addr.IsLoopback() {
+	if addr, err := netip.ParseAddr(t.host); !ok && err == nil && addr.IsLoopback() {
 		// A rule for "localhost" is reached by the address that every hosts file gives it.
 		rule, ok = g.rules.Find("localhost", t.port)
 	}
@@ -147,6 +152,11 @@ func (g *Gateway) pass(conn net.Conn, to net.Addr) {
 		g.refuse(conn, t, "")
 		return
 	}
+	g.passTo(conn, t)
+}
+
+// passTo passes a connection on to a target that a rule allows.
+func (g *Gateway) passTo(conn net.Conn, t target) {
 	var err error
 	switch {
 	case g.swap != nil && g.swap.swap.covers(t):
