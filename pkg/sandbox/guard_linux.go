@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,19 +11,6 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
-
-// guardedNames in the workspace make programs of the host execute what they say, later and without a question: editors,
-// shells, agents, git and sesame itself. They are read-only.
-var guardedNames = []string{
-	".gitmodules", ".gitconfig", ".vscode", ".idea", ".zed", ".devcontainer", ".envrc", ".husky",
-	".mcp.json", ".amp", ".claude", ".cursor", ".codex", ".gemini", ".sesame.yaml",
-}
-
-// guardedInGit likewise, in a git directory. modules are those of submodules, with all of this in them.
-var guardedInGit = []string{"config", "config.worktree", "hooks", "info", "modules", "commondir"}
-
-// maxSubmodules bounds what a .gitmodules file can make of a start.
-const maxSubmodules = 100
 
 // guard makes the workspace's guarded paths read-only. Those that are not there yet cannot be mounts, and an empty file in their place
 // would be seen by the host as well: they are noted, and what stands there when the sandbox has ended is taken away.
@@ -109,69 +95,6 @@ func (t *tree) isReal(dir string) bool {
 func (t *tree) readOnly(path string) {
 	t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})
 	t.pin(path)
-}
-
-// linkedWorktree finds the repository of a worktree by its .git file, and the worktree's own directory in it. The file may
-// have come with a hostile workspace: it is believed only if the repository, too, names this worktree.
-func linkedWorktree(dotGit string) (common, own string, ok bool) {
-	first := func(path string) string {
-		data, err := readSmall(path)
-		if err != nil {
-			return ""
-		}
-		line, _, _ := strings.Cut(string(data), "\n")
-		return strings.TrimSpace(line)
-	}
-	own, ok = strings.CutPrefix(first(dotGit), "gitdir: ")
-	if !ok {
-		return "", "", false
-	}
-	if !filepath.IsAbs(own) {
-		own = filepath.Join(filepath.Dir(dotGit), own)
-	}
-	own, err := filepath.EvalSymlinks(own)
-	if err != nil || filepath.Base(filepath.Dir(own)) != "worktrees" {
-		return "", "", false
-	}
-	back := first(filepath.Join(own, "gitdir"))
-	if !filepath.IsAbs(back) {
-		back = filepath.Join(own, back)
-	}
-	common = filepath.Dir(filepath.Dir(own))
-	there := first(filepath.Join(own, "commondir"))
-	if !filepath.IsAbs(there) {
-		there = filepath.Join(own, there)
-	}
-	return common, own, resolve(back) == resolve(dotGit) && resolve(there) == common && isDir(filepath.Join(common, "objects"))
-}
-
-// submodules are the paths that a .gitmodules file names.
-func submodules(file string) []string {
-	data, err := readSmall(file)
-	if err != nil {
-		return nil
-	}
-	var paths []string
-	lines := bufio.NewScanner(strings.NewReader(string(data)))
-	for lines.Scan() && len(paths) < maxSubmodules {
-		name, path, ok := strings.Cut(lines.Text(), "=")
-		if path = strings.TrimSpace(path); ok && strings.TrimSpace(name) == "path" && filepath.IsLocal(path) {
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
-
-// readSmall reads a regular file of at most a megabyte.
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
-		return nil, fmt.Errorf("%s: not a small file", path)
-	}
-	return os.ReadFile(path)
 }
 
 // sweep takes away the guarded paths that were not there when the sandbox began. Into a directory beside the home's

@@ -95,18 +95,6 @@ func newTree(p *Policy) (*tree, error) {
 	return t, nil
 }
 
-// resolve follows the links of a path as far as it exists.
-func resolve(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
-	}
-	parent := filepath.Dir(path)
-	if parent == path {
-		return path
-	}
-	return filepath.Join(resolve(parent), filepath.Base(path))
-}
-
 func (t *tree) set(op shim.Mount) { t.ops[op.Path] = op }
 
 func (t *tree) denied(path string) (by string, ok bool) {
@@ -499,9 +487,4 @@ func otherHomes(own string) ([]string, error) {
 		return nil, fmt.Errorf("/etc/passwd: %w", err)
 	}
 	return homes, nil
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }
