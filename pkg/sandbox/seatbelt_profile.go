@@ -134,7 +134,7 @@ func (b *profile) raw(s string) { b.text.WriteString(s) }
 
 func (b *profile) section(name string) { fmt.Fprintf(&b.text, "\n; %s\n", name) }
 
-// rule writes one rule. A list without filters would mean everything, so it is none.
+// rule writes one rule. A list without filters would mean hiddenOps, so it is none.
 func (b *profile) rule(verb, operations string, filters ...string) {
 	if len(filters) == 0 {
 		return
@@ -216,12 +216,12 @@ func (b *profile) outright() []string {
 	return withLinks(hidden)
 }
 
-// everything are the operations on files that a hidden path refuses. Those that are below others are named as well, because
+// hiddenOps are the operations on files that a hidden path refuses. Those that are below others are named as well, because
 // rules for them stand elsewhere.
-const everything = "file-read* file-write* file-read-metadata file-map-executable process-exec*"
+const hiddenOps = "file-read* file-write* file-read-metadata file-map-executable process-exec*"
 
 func (b *profile) hide(path string) {
-	b.rule("deny", everything, subpath(path))
+	b.rule("deny", hiddenOps, subpath(path))
 	b.rule("deny", "network-outbound", "(remote unix-socket "+subpath(path)+")")
 	b.pin(path)
 }
@@ -265,9 +265,9 @@ func (b *profile) system() {
 		b.raw("(allow file-read*)\n")
 	}
 	hidden := slices.Concat(macHidden, b.places.homes)
-	b.rule("deny", everything, subpaths(hidden)...)
+	b.rule("deny", hiddenOps, subpaths(hidden)...)
 	if p.Profile != Strict && p.Home != "" {
-		b.rule("allow", readable, subpath(p.Home))
+		b.rule("allow", shownOps, subpath(p.Home))
 	}
 	var devices []string
 	for _, name := range macDevices {
@@ -279,8 +279,8 @@ func (b *profile) system() {
 	b.rule("allow", "file-ioctl", devices...)
 }
 
-// readable are the operations that a shown path allows.
-const readable = "file-read* file-read-metadata file-map-executable process-exec*"
+// shownOps are the operations that a shown path allows.
+const shownOps = "file-read* file-read-metadata file-map-executable process-exec*"
 
 // secrets hides what the default lists name.
 func (b *profile) secrets() {
@@ -307,7 +307,7 @@ func (b *profile) secrets() {
 			}
 		}
 	}
-	b.rule("deny", everything, filters...)
+	b.rule("deny", hiddenOps, filters...)
 	// Unless the user allowed just that.
 	named := func(paths []string) (filters []string) {
 		for _, path := range paths {
@@ -318,7 +318,7 @@ func (b *profile) secrets() {
 		return filters
 	}
 	write := append([]string{b.policy.Workspace}, withLinks(b.policy.AllowWrite)...)
-	b.rule("allow", readable, named(append(write, withLinks(b.policy.AllowRead)...))...)
+	b.rule("allow", shownOps, named(append(write, withLinks(b.policy.AllowRead)...))...)
 	b.rule("allow", "file-write*", named(write)...)
 }
 
@@ -355,7 +355,7 @@ func (b *profile) shown() {
 	}
 	read = append(read, withLinks(p.AllowRead)...)
 	write := append([]string{p.Workspace}, withLinks(p.AllowWrite)...)
-	b.rule("allow", readable, subpaths(append(read, write...))...)
+	b.rule("allow", shownOps, subpaths(append(read, write...))...)
 	b.rule("allow", "file-write*", subpaths(write)...)
 	// A socket that was named is one to talk to.
 	var sockets []string
@@ -382,7 +382,7 @@ func (b *profile) guard() {
 	case err == nil && info.Mode().IsRegular():
 		b.guardPath(w, ".git")
 		if common, own, ok := linkedWorktree(dotGit); ok {
-			b.rule("allow", readable+" file-write*", subpath(common))
+			b.rule("allow", shownOps+" file-write*", subpath(common))
 			b.guardGit(common)
 			for _, name := range []string{"gitdir", "commondir", "config.worktree"} {
 				b.guardPath(own, name)
@@ -426,8 +426,8 @@ func (b *profile) guardPath(dir, name string) {
 func (b *profile) own() {
 	at := b.places
 	b.section("the sandbox's own")
-	b.rule("allow", readable+" file-write*", subpath(at.home), subpath(at.tmp))
-	b.rule("allow", readable, subpath(at.files), literal(at.program))
+	b.rule("allow", shownOps+" file-write*", subpath(at.home), subpath(at.tmp))
+	b.rule("allow", shownOps, subpath(at.files), literal(at.program))
 	if b.policy.Profile == Strict {
 		written := []string{at.home, at.tmp}
 		for _, path := range withLinks(b.policy.AllowWrite) {
