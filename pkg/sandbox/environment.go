@@ -40,3 +40,12 @@ func matchesAny(patterns []string, name string) bool {
 	}
 	return false
 }
+
+// setVariables is the environment with variables of these values only.
+func setVariables(env []string, set ...string) []string {
+	out := slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.ContainsFunc(set, func(s string) bool { return strings.HasPrefix(s, name+"=") })
+	})
+	return append(out, set...)
+}

@@ -8,20 +8,6 @@ import (
 	"syscall"
 )
 
-// prepareHomeState makes the directory that keeps the home's changes. The file "workspace" in it says whose it is.
-func prepareHomeState(state, workspace string) error {
-	for _, d := range []string{"upper", "work"} {
-		if err := os.MkdirAll(filepath.Join(state, d), 0o700); err != nil {
-			return err
-		}
-	}
-	owner := filepath.Join(state, "workspace")
-	if _, err := os.Stat(owner); err == nil {
-		return nil
-	}
-	return os.WriteFile(owner, []byte(workspace), 0o600)
-}
-
 // forgetVolatile removes the mark that a volatile overlay leaves behind and that keeps the next one from
 // being mounted. The home's lock must be held. A home may be volatile, which spares every
 // sandbox's end a sync of the whole disk: if the machine crashes, what a turn left in it may be incomplete.

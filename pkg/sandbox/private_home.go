@@ -1,3 +1,5 @@
+//go:build unix
+
 package sandbox
 
 import (
@@ -9,10 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 // Without mounts a home cannot be laid over the host's. The sandbox gets a directory of its own instead, which
@@ -28,53 +26,20 @@ var mirrored = []string{
 // ownCaches are not taken over: programs make them and fill them by themselves.
 var ownCaches = []string{
 	".cache", ".npm", ".local/state", ".cargo/registry", ".cargo/git", "go/pkg", ".m2", ".gradle", ".ivy2", ".sbt", ".nuget", ".deno", ".yarn", ".pnpm-store",
-	".local/share/pnpm", ".local/share/virtualenv", ".local/share/uv", ".bundle", ".gem",
+	".local/share/pnpm", ".local/share/virtualenv", ".local/share/uv", ".bundle", ".gem", "Library",
 }
 
 // What is small enough to be copied: a file; and of a directory in .config, all its files.
 const maxCopied, maxCopiedFiles = 64 << 10, 32
-
-// takeHome makes the home, or brings the one that is kept up to date.
-func (l *confinement) takeHome() error {
-	l.home = filepath.Join(l.run, "home")
-	if state := l.policy.HomeState; state != "" {
-		if err := prepareHomeState(state, l.policy.Workspace); err != nil {
-			return err
-		}
-		lock, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
-		if err != nil {
-			return err
-		}
-		// Several sandboxes may share it, as programs share a home. Who wants to remove it has to wait.
-		_ = unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-		l.lock = lock
-		real, err := filepath.EvalSymlinks(state)
-		if err != nil {
-			return err
-		}
-		l.home = filepath.Join(real, confinedHome)
-	}
-	if err := os.MkdirAll(l.home, 0o700); err != nil {
-		return err
-	}
-	if l.policy.Home == "" {
-		return nil
-	}
-	h, err := openMirror(l)
-	if err != nil {
-		return err
-	}
-	defer h.root.Close()
-	return h.fill()
-}
 
 // mirror makes the home's entries. What an earlier turn left there is not trusted: every path is
 // resolved within the root.
 type mirror struct {
 	root   *os.Root
 	host   string
-	grants map[string]bool // paths that the sandbox may read, with all below: nothing else is copied
-	allow  []string        // relative paths that the policy names
+	reads  func(path string) bool // that the sandbox may read it, with all below: nothing else is copied
+	shows  func(path string) bool // that it may read something in it
+	allow  []string               // relative paths that the policy names
 	made   map[string]stamp
 	record string // file that keeps made
 }
@@ -86,18 +51,13 @@ type stamp struct {
 	Own  int64 `json:",omitempty"` // of the copy
 }
 
-func openMirror(l *confinement) (*mirror, error) {
-	root, err := os.OpenRoot(l.home)
+func (o *ownPlaces) openMirror() (*mirror, error) {
+	root, err := os.OpenRoot(o.home)
 	if err != nil {
 		return nil, err
 	}
-	h := &mirror{root: root, host: l.policy.Home, grants: map[string]bool{}, made: map[string]stamp{}, record: filepath.Join(filepath.Dir(l.home), "home.json")}
-	for _, g := range l.grants {
-		if g.Access == shim.AccessRead || g.Access == shim.AccessWrite {
-			h.grants[g.Path] = true
-		}
-	}
-	for _, path := range slices.Concat(l.policy.AllowRead, l.policy.AllowWrite) {
+	h := &mirror{root: root, host: o.policy.Home, reads: o.reads, shows: o.shows, made: map[string]stamp{}, record: filepath.Join(filepath.Dir(o.home), "home.json")}
+	for _, path := range slices.Concat(o.policy.AllowRead, o.policy.AllowWrite) {
 		if rel, err := filepath.Rel(h.host, path); err == nil && filepath.IsLocal(rel) && path != h.host {
 			h.allow = append(h.allow, rel)
 		}
@@ -179,30 +139,10 @@ func (h *mirror) fillDir(dir string) error {
 }
 
 // granted tells whether the sandbox may read an entry and all below it.
-func (h *mirror) granted(rel string) bool {
-	for path := filepath.Join(h.host, rel); ; path = filepath.Dir(path) {
-		if h.grants[path] {
-			return true
-		}
-		if path == h.host || path == "/" {
-			return false
-		}
-	}
-}
+func (h *mirror) granted(rel string) bool { return h.reads(filepath.Join(h.host, rel)) }
 
 // shown tells whether the sandbox may read something of a directory.
-func (h *mirror) shown(rel string) bool {
-	if h.granted(rel) {
-		return true
-	}
-	dir := filepath.Join(h.host, rel)
-	for path := range h.grants {
-		if within(path, dir) {
-			return true
-		}
-	}
-	return false
-}
+func (h *mirror) shown(rel string) bool { return h.granted(rel) || h.shows(filepath.Join(h.host, rel)) }
 
 // own tells whether an entry is a directory that is made here, or one on the way to such.
 func (h *mirror) own(rel string) bool {
