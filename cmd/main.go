@@ -10,6 +10,7 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // How long a keyring has to answer: with somebody there to unlock it, and with nobody.
@@ -21,6 +22,9 @@ const (
 // Main runs the command line of args (args[0] is the program) against the process's
 // own streams and environment, and returns the exit code.
 func Main(args []string) int {
+	if code, ok := sandbox.Keep(args); ok {
+		return code
+	}
 	ctx, watch := watchSignals(context.Background())
 	defer watch.stop()
 

@@ -131,7 +131,7 @@ func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, command *sa
 			select {
 			case s := <-signals:
 				// At a terminal the command gets ctrl-c by itself.
-				if s != os.Interrupt || !a.io.InTerminal {
+				if s != os.Interrupt || !a.io.InTerminal || process.Detached() {
 					_ = process.Signal(s) // it may just have ended
 				}
 			case <-ended:

@@ -30,7 +30,7 @@ func CheckTier(p *Policy, env []string, program string, needs ...string) check.C
 			}
 			kernel := readKernel("/", program)
 			tier, err := try(ctx, p, env)
-			if err == nil && tier == Landlock {
+			if err == nil && len(Weaknesses(tier, LandlockVersion())) > 0 {
 				return kernel.weaker(ctx, p, env)
 			}
 			if err == nil {

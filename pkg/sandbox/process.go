@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 // Status is how a command ended.
@@ -23,7 +24,12 @@ type Process struct {
 	wait    func() (Status, error)
 	signal  func(os.Signal) error
 	denials func() []Denial
+	// detached commands have another session than the terminal's: ctrl-c does not reach them by itself.
+	detached bool
 }
+
+// Detached tells whether the terminal's own signals have to be passed on.
+func (p *Process) Detached() bool { return p.detached }
 
 // Start runs the command under the policy. When ctx ends, everything that the
 // command started is killed at once; for a gentle end use Signal first.
@@ -90,3 +96,15 @@ type NoCommandError struct {
 }
 
 func (e *NoCommandError) Error() string { return e.Why }
+
+func networkDenial(d gateway.Denial) Denial {
+	return Denial{Kind: "network", Target: d.Target, Reason: d.Reason, Count: d.Count}
+}
+
+func networkDenials(g *gateway.Gateway) []Denial {
+	var out []Denial
+	for _, d := range g.Denials() {
+		out = append(out, networkDenial(d))
+	}
+	return out
+}

@@ -443,3 +443,37 @@ func (b *profile) terminal() {
 		b.rule("allow", "file-ioctl", `(regex "^/dev/ttys[0-9]+")`)
 	}
 }
+
+// reads tells whether the profile lets the command read a path of the host's, with all below it: what is copied for the
+// sandbox must not be more.
+func (b *profile) reads(path string) bool {
+	p := b.policy
+	in := func(list []string) bool {
+		return slices.ContainsFunc(list, func(dir string) bool { return within(path, dir) })
+	}
+	if in(b.outright()) {
+		return false
+	}
+	for _, named := range slices.Concat([]string{p.Workspace}, withLinks(p.AllowRead), withLinks(p.AllowWrite)) {
+		if within(path, named) && (!b.isSecret(path) || b.isSecret(named)) {
+			return true
+		}
+	}
+	inHome := p.Home != "" && within(path, p.Home)
+	switch {
+	case b.isSecret(path):
+		return false
+	case inHome && p.Profile == Strict:
+		return slices.ContainsFunc(toolchains, func(name string) bool { return within(path, filepath.Join(p.Home, name)) })
+	case inHome:
+		return true
+	case in(macHidden), in(b.places.homes):
+		return false
+	}
+	return p.Profile != Strict || in(macTops)
+}
+
+// shows tells whether it lets the command read something below a path of the home.
+func (b *profile) shows(path string) bool {
+	return b.policy.Profile == Strict && slices.ContainsFunc(toolchains, func(name string) bool { return within(filepath.Join(b.policy.Home, name), path) })
+}

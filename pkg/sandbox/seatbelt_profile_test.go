@@ -259,6 +259,10 @@ func TestSeatbeltVerdicts(t *testing.T) {
 				} else if path, ok := strings.CutPrefix(subject, "unix:"); ok && !strings.HasPrefix(path, "/") {
 					subject = "unix:" + filepath.Join(m.root, path)
 				}
+				b := profile{policy: m.policy, places: m.places}
+				if ours := within(subject, m.places.home) || within(subject, m.places.tmp) || within(subject, "/dev"); operation == "file-read-data" && !ours && b.reads(subject) != (sign == "+") {
+					t.Errorf("reads(%s): %v", subject, b.reads(subject))
+				}
 				// Whether a rule for one operation counts before those for several, nobody has written down.
 				for _, specificFirst := range []bool{false, true} {
 					if got := rules.allow(operation, subject, specificFirst); got != (sign == "+") {

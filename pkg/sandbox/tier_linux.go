@@ -436,14 +436,4 @@ func (b *box) denied(d gateway.Denial) {
 	}
 }
 
-func networkDenial(d gateway.Denial) Denial {
-	return Denial{Kind: "network", Target: d.Target, Reason: d.Reason, Count: d.Count}
-}
-
-func (b *box) denials() []Denial {
-	var out []Denial
-	for _, d := range b.gateway.Denials() {
-		out = append(out, networkDenial(d))
-	}
-	return out
-}
+func (b *box) denials() []Denial { return networkDenials(b.gateway) }

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package sandbox
 
@@ -10,9 +10,15 @@ import (
 )
 
 func startTier(context.Context, *Policy, *Command) (*Process, error) {
-	return nil, fault.New(fault.SandboxUnavailable, "no sandbox tier for %s yet", runtime.GOOS).
-		Hint("use Linux (on Windows: WSL2), or --sandbox off inside a machine you can afford to lose")
+	e := fault.New(fault.SandboxUnavailable, "there is no sandbox on %s", runtime.GOOS)
+	if runtime.GOOS == "windows" {
+		e = e.Hint("run sesame in WSL2, which has Linux's: https://learn.microsoft.com/windows/wsl/install")
+	}
+	return nil, e.Hint("or, in a machine you can afford to lose: --sandbox off")
 }
+
+// Keep is for systems that have a keeper.
+func Keep([]string) (code int, keeper bool) { return 0, false }
 
 // LandlockVersion is the version of this kernel's Landlock: there is none.
 func LandlockVersion() int { return 0 }

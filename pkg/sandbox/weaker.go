@@ -26,9 +26,28 @@ var landlockWeaknesses = []struct {
 	{Weakness{"ports", "that connections are made by the supervisor only is held by one lock instead of two (this kernel's Landlock is older than 4, Linux 6.7)"}, 4},
 }
 
+// seatbeltWeaknesses is the same for the tier seatbelt.
+var seatbeltWeaknesses = []Weakness{
+	{"unproven", "not yet run on macOS by us: the profile is tested as a text, the rest on Linux; scripts/mactest checks it on a Mac"},
+	{"environment", "arguments and environment with which the user's other programs were started can be read: keep keys in `sesame login`, not in the shell's environment"},
+	{"proxy", "programs have to use the proxy that variables name: Amp's JavaScript builds (to May 2026) do not, unless Node is 22.21, 24 or newer; ssh and other protocols do not either"},
+	{"certificates", "programs that let macOS check certificates (Go's, Apple's own) do not trust any: the service that checks them would fetch what a certificate names, and is not reachable"},
+	{"home", "the home is a directory of its own with links and copies, not a copy-on-write view of yours; caches begin empty"},
+	{"servers", "a server inside needs --allow-host localhost:PORT, is then reached by the whole network if it listens there, and so is a server of yours at that port"},
+	{"metadata", "that directories on the way to what is shown exist can be seen"},
+	{"processes", "POSIX semaphores and shared memory are those of the whole machine; /bin/ps and other set-uid programs do not start"},
+	{"repositories", "a new repository cannot be made at the top of the workspace, hard links and clones of files cannot be made at all"},
+	{"terminal", "no job control (ctrl-z, fg) for the command itself"},
+	{"keeper", "if the process that watches over the sandbox is killed from inside, what had detached itself stays"},
+}
+
 // Weaknesses lists what a tier holds less than namespaces, where the kernel's Landlock has the version abi.
 func Weaknesses(t Tier, abi int) []Weakness {
-	if t != Landlock {
+	switch t {
+	case Seatbelt:
+		return seatbeltWeaknesses
+	case Landlock:
+	default:
 		return nil
 	}
 	var list []Weakness
