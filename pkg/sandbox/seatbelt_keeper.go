@@ -78,8 +78,11 @@ func confined(plan keeperPlan) error {
 	if os.Getppid() != plan.Parent {
 		return errors.New("the process that started the sandbox is gone")
 	}
+	if err == nil {
+		return errors.New("the sandbox is not in force: a process outside of it can be signalled")
+	}
 	if !errors.Is(err, syscall.EPERM) {
-		return fmt.Errorf("the sandbox is not in force: a signal to a process outside of it gave %v", err)
+		return fmt.Errorf("the sandbox is not as it should be: signal the process outside: %w", err)
 	}
 	f, err := os.Open(plan.Canary)
 	if err == nil {

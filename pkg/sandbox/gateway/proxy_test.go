@@ -251,7 +251,7 @@ func TestProxySwapsTheKey(t *testing.T) {
 			if err != nil {
 				return
 			}
-			defer c.CloseNow()
+			defer func() { _ = c.CloseNow() }()
 			for {
 				kind, data, err := c.Read(r.Context())
 				if err != nil {
@@ -299,7 +299,7 @@ func TestProxySwapsTheKey(t *testing.T) {
 		if _, data, err := ws.Read(ctx); err != nil || string(data) != "echo hello" {
 			t.Errorf("%s: websocket: %q %v", scheme, data, err)
 		}
-		ws.CloseNow()
+		_ = ws.CloseNow()
 		if scheme == "http" {
 			// A second request for another host on the service's connection gets no key.
 			conn := w.raw("GET http://example.com/ HTTP/1.1\r\nHost: x\r\n" + w.credentials() + "Connection: keep-alive\r\n\r\n" +
