@@ -296,7 +296,7 @@ func TestSeatbeltProfileText(t *testing.T) {
 			change(m)
 			got := m.profile()
 			for dir := filepath.Dir(m.root); dir != "/"; dir = filepath.Dir(dir) {
-				got = strings.ReplaceAll(got, "\n  "+literal(dir), "") // this machine's way to the temporary directory
+				got = strings.Replace(got, "\n  "+literal(dir), "", 1) // the way to the temporary directory here
 			}
 			got = strings.ReplaceAll(got, m.root, "/ROOT")
 			golden := "testdata/seatbelt/" + name + ".golden"
