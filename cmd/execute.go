@@ -179,11 +179,7 @@ func (t *turn) describe(r *session.Record, binary bootstrap.Binary, caps *amp.Ca
 // inSession runs Amp for one turn of the session and notes how that went.
 func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstrap.Binary, caps *amp.Capabilities, mode amp.ModeChoice, begun time.Time) (amp.Outcome, error) {
 	a := t.app
-	key, err := a.keyInside(t.config, t.policy, t.key)
-	if err != nil {
-		return amp.Outcome{}, err
-	}
-	env, err := a.insideEnv(t.config, t.policy)
+	env, key, err := a.insideEnv(t.config, t.policy, t.key)
 	if err != nil {
 		return amp.Outcome{}, err
 	}

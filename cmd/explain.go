@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"strconv"
@@ -45,7 +44,7 @@ func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sand
 		hosts = append(hosts, r.String())
 	}
 	list := func(s []string) []string { return append([]string{}, s...) } // [] instead of null
-	return o.print(policyReport{
+	return printJSON(a.io.Out, policyReport{
 		1, p.Tier, tier, p.Profile, p.Workspace, p.Home, p.HomeState, o.keyKind(cfg, p),
 		list(p.AllowRead), list(p.AllowWrite), list(p.DenyRead), hosts, list(cfg.Sandbox.PassEnv),
 		append([]sandbox.Weakness{}, sandbox.Weaknesses(tier, sandbox.LandlockVersion())...),
@@ -60,13 +59,6 @@ func (o *sandboxOptions) keyKind(cfg *config.Config, p *sandbox.Policy) string {
 		return "exposed"
 	}
 	return "none"
-}
-
-func (o *sandboxOptions) print(v any) error {
-	e := json.NewEncoder(o.app.io.Out)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }
 
 // verdicts say what the policy means for single paths and hosts.
@@ -99,7 +91,7 @@ func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
 		list = append(list, p.ExplainHost(host, port))
 	}
 	if cfg.Output == config.JSON {
-		return o.print(list)
+		return printJSON(a.io.Out, list)
 	}
 	for _, v := range list {
 		word := "refused"

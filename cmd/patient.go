@@ -100,11 +100,8 @@ func (p *patient) makePolicy(workspace string) {
 	policy.HomeState, policy.Notice, policy.Denied = "", nil, nil
 	policy.Private = slices.DeleteFunc(policy.Private, func(dir string) bool { return dir == "" })
 	p.policy = policy
-	inside, err := p.app.keyInside(p.cfg, policy, p.key)
-	if err == nil {
-		p.env, err = p.app.insideEnv(p.cfg, policy)
-	}
-	p.policyErr = err
+	var inside config.Key
+	p.env, inside, p.policyErr = p.app.insideEnv(p.cfg, policy, p.key)
 	if !inside.IsZero() {
 		p.turnEnv = append(slices.Clone(p.env), "AMP_API_KEY="+inside.Reveal())
 	} else {

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"maps"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -93,23 +92,26 @@ func proxyOf(env config.Env) *httpproxy.Config {
 	return proxy
 }
 
-// insideEnv is the environment inside the sandbox. The key is never passed by name,
-// nor by a pattern that happens to match it.
-func (a *app) insideEnv(cfg *config.Config, policy *sandbox.Policy) ([]string, error) {
+// insideEnv is the environment inside the sandbox, and what the key is there, which is not in it yet. The key is never
+// passed by name, nor by a pattern that happens to match it.
+func (a *app) insideEnv(cfg *config.Config, policy *sandbox.Policy, key config.Key) (env []string, inside config.Key, err error) {
 	for i, name := range cfg.Sandbox.PassEnv {
 		if name == "AMP_API_KEY" {
-			return nil, fault.New(fault.Usage, "%s: AMP_API_KEY is not passed into the sandbox by name",
+			return nil, config.Key{}, fault.New(fault.Usage, "%s: AMP_API_KEY is not passed into the sandbox by name",
 				cfg.ItemOrigin("sandbox.pass-env", i).Of("sandbox.pass-env")).
 				Hint("use --expose-key if the real key has to be inside")
 		}
 	}
 	host := maps.Clone(a.env)
 	delete(host, "AMP_API_KEY")
-	return policy.TrustSwap(sandbox.Environment(host.List(), policy.HomeInside(), cfg.Sandbox.PassEnv))
+	if inside, err = a.keyInside(cfg, policy, key); err != nil {
+		return nil, config.Key{}, err
+	}
+	env, err = policy.TrustSwap(sandbox.Environment(host.List(), policy.HomeInside(), cfg.Sandbox.PassEnv))
+	return env, inside, err
 }
 
 // keyInside is what the sandbox gets for the key: a placeholder, for which the policy then has the service get the real one.
-// It must be called before insideEnv.
 func (a *app) keyInside(cfg *config.Config, policy *sandbox.Policy, key config.Key) (config.Key, error) {
 	if key.IsZero() || cfg.Sandbox.ExposeKey || policy.Tier == sandbox.Off {
 		return key, nil
@@ -143,10 +145,8 @@ func serviceOf(text string) (service, error) {
 		return service{}, fault.New(fault.Usage, "amp.url: %w", err)
 	}
 	s := service{host: u.Hostname(), port: map[string]int{"http": 80, "https": 443}[u.Scheme], tls: u.Scheme == "https"}
-	if addr, err := netip.ParseAddr(s.host); err == nil {
-		s.host = addr.Unmap().String()
-	} else if name, ok := gateway.CanonicalName(s.host); ok {
-		s.host = name
+	if host, ok := gateway.CanonicalHost(s.host); ok {
+		s.host = host
 	}
 	if u.Port() != "" {
 		if s.port, err = strconv.Atoi(u.Port()); err != nil {

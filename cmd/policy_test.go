@@ -29,7 +29,7 @@ func policyOf(t *testing.T, w *world, args ...string) (policy *sandbox.Policy, e
 	if policy, err = w.newPolicy(cfg, dirs, w.cwd); err != nil {
 		return nil, nil, err
 	}
-	env, err = w.insideEnv(cfg, policy)
+	env, _, err = w.insideEnv(cfg, policy, config.Key{})
 	return policy, env, err
 }
 

@@ -103,14 +103,11 @@ func (a *app) commandEnv(cfg *config.Config, policy *sandbox.Policy) ([]string, 
 	if err != nil && fault.CodeOf(err) != fault.KeyMissing {
 		return nil, err
 	}
-	if key, err = a.keyInside(cfg, policy, key); err != nil {
-		return nil, err
-	}
-	env, err := a.insideEnv(cfg, policy)
-	if err != nil || key.IsZero() {
+	env, inside, err := a.insideEnv(cfg, policy, key)
+	if err != nil || inside.IsZero() {
 		return env, err
 	}
-	return append(env, "AMP_API_KEY="+key.Reveal(), "AMP_URL="+cfg.Amp.URL), nil
+	return append(env, "AMP_API_KEY="+inside.Reveal(), "AMP_URL="+cfg.Amp.URL), nil
 }
 
 // inSandbox runs a command with our streams and signals, and ends as it ended.

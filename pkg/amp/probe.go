@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/config/inode"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
@@ -117,7 +118,7 @@ func identify(path string) (identity, error) {
 		return identity{}, errors.New("it is not a file")
 	}
 	id := identity{Path: real, Size: info.Size(), ModTime: info.ModTime().UnixNano()}
-	id.Inode, id.Changed = inode(info)
+	id.Inode, id.Changed = inode.Of(info)
 	return id, nil
 }
 

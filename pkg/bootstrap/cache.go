@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sesame-cli/sesame/pkg/config/inode"
 )
 
 const (
@@ -48,7 +50,7 @@ type identity struct {
 
 func identityOf(info fs.FileInfo) identity {
 	id := identity{Modified: info.ModTime().UnixNano()}
-	id.Inode, id.Changed = inode(info)
+	id.Inode, id.Changed = inode.Of(info)
 	return id
 }
 

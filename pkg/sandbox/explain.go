@@ -1,11 +1,6 @@
 package sandbox
 
-import (
-	"net/netip"
-	"strings"
-
-	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
-)
+import "github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 
 // Access is what a sandboxed command may do with a path.
 type Access string
@@ -31,11 +26,8 @@ type Verdict struct {
 // ExplainHost says whether a host can be reached at a port.
 func (p *Policy) ExplainHost(host string, port int) Verdict {
 	v := Verdict{Target: gateway.Rule{Host: host, Port: port}.String()}
-	name, ok := gateway.CanonicalName(strings.ToLower(strings.TrimSuffix(host, ".")))
-	addr, err := netip.ParseAddr(host)
-	if err == nil {
-		name = addr.Unmap().String()
-	} else if !ok {
+	name, ok := gateway.CanonicalHost(host)
+	if !ok {
 		v.Rule = "not a host name"
 		return v
 	}

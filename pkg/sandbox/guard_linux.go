@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
@@ -64,7 +65,7 @@ func (t *tree) guardPath(path string) {
 			return
 		}
 	}
-	if !t.isReal(filepath.Dir(path)) {
+	if !t.isRealDir(filepath.Dir(path)) {
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
 	info, err := os.Lstat(path)
@@ -81,12 +82,11 @@ func (t *tree) guardPath(path string) {
 	}
 }
 
-// isReal tells whether a directory is there and its path has no links. It remembers: most questions are about two.
-func (t *tree) isReal(dir string) bool {
+// isRealDir is isReal with a memory: most questions are about two directories.
+func (t *tree) isRealDir(dir string) bool {
 	yes, known := t.real[dir]
 	if !known {
-		real, err := filepath.EvalSymlinks(dir)
-		yes = err == nil && real == dir
+		yes = isReal(dir)
 		t.real[dir] = yes
 	}
 	return yes
@@ -107,23 +107,10 @@ func sweep(absent []string, workspace, state string) (moved [][2]string, err err
 		if err != nil || filepath.Base(path) == ".git" && info.IsDir() { // a new repository may stay, without its hooks
 			continue
 		}
-		if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err != nil || real != filepath.Dir(path) {
+		if !isReal(filepath.Dir(path)) {
 			continue // the sandbox made a link on the way: what it leads to is not new
 		}
-		if state == "" {
-			errs = append(errs, os.RemoveAll(path))
-			moved = append(moved, [2]string{path, ""})
-			continue
-		}
-		to, err := os.MkdirTemp(state, "swept-"+time.Now().Format("20060102-150405-"))
-		if err == nil {
-			to = filepath.Join(to, filepath.Base(path))
-			err = os.Rename(path, to)
-		}
-		if err != nil { // another file system, or nowhere to keep it
-			to = ""
-			err = os.RemoveAll(path)
-		}
+		to, err := setAside(path, state)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -134,6 +121,19 @@ func sweep(absent []string, workspace, state string) (moved [][2]string, err err
 		moved = append(moved, [2]string{path, to})
 	}
 	return moved, errors.Join(errs...)
+}
+
+// setAside moves a path below state and says where to, or removes it, "", where that cannot keep it.
+func setAside(path, state string) (to string, err error) {
+	if state != "" { // or the temporary directory would be taken
+		if dir, err := os.MkdirTemp(state, "swept-"+time.Now().Format("20060102-150405-")); err == nil {
+			to = filepath.Join(dir, filepath.Base(path))
+			if os.Rename(path, to) == nil {
+				return to, nil
+			}
+		}
+	}
+	return "", os.RemoveAll(path)
 }
 
 // takeAway sweeps and tells.
@@ -162,7 +162,10 @@ func (b *box) noteAbsent(absent []string) error {
 	if b.absent = absent; b.lock == nil {
 		return nil // nothing to keep it in; or another sandbox has noted the same
 	}
-	return os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), []byte(strings.Join(absent, "\x00")), 0o600)
+	if err := os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), []byte(strings.Join(absent, "\x00")), 0o600); err != nil {
+		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
+	}
+	return nil
 }
 
 // sweepLeft does what a sandbox that was killed could not do any more, and tells whether there was anything.

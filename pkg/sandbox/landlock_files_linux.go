@@ -10,25 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
-
-// collect finds out what is shown and hidden, as for a sandbox with mounts. The host's sockets are no matter of
-// files here: whoever connects is asked.
-func (t *tree) collect() error {
-	if err := t.system(); err != nil {
-		return fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
-	}
-	t.home()
-	t.binds()
-	t.guard() // for what is not there yet; Landlock cannot take away what is allowed above
-	if err := t.hides(); err != nil {
-		return err
-	}
-	t.prune()
-	return nil
-}
 
 // grants turns the tree into rules of Landlock, which can only allow: where something is hidden below what is
 // shown, what stands beside the way to it is allowed one by one. What appears there later is not.

@@ -77,9 +77,11 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The host's sockets are no matter of files here: whoever connects is asked.
 	if err := t.collect(); err != nil {
 		return nil, err
 	}
+	t.prune()
 	if err := b.noteAbsent(t.absent); err != nil {
 		return nil, err
 	}

@@ -105,8 +105,8 @@ func inTheWay(err error) bool {
 
 func (h *mirror) fillDir(dir string) error {
 	path := filepath.Join(h.host, dir)
-	if real, err := filepath.EvalSymlinks(path); err != nil || real != path {
-		return nil //nolint:nilerr // there is none; or it is a link, to which one leads, too
+	if !isReal(path) {
+		return nil // there is none; or it is a link, to which one leads, too
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {

@@ -158,10 +158,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 		}
 		pl.Home.Shared = shared
 	}
-	if err := b.noteAbsent(absent); err != nil {
-		return nil, fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
-	}
-	return pl, nil
+	return pl, b.noteAbsent(absent)
 }
 
 // unavailable says why no namespaces can be had and what would help.

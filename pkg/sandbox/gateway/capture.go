@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -51,28 +50,18 @@ func (c *Capture) Forget(port uint16) {
 
 // Serve passes connections on until the capture is closed.
 func (c *Capture) Serve() error {
-	for {
-		conn, err := c.listener.Accept()
-		if err != nil {
-			if isFull(err) {
-				time.Sleep(10 * time.Millisecond)
-				continue
-			}
-			return err
-		}
+	return acceptEach(c.listener, func(conn net.Conn) error {
 		to, ok := c.take(conn.RemoteAddr())
 		if !ok {
 			conn.Close()
-			continue
+			return nil
 		}
 		handle, slots := func(conn net.Conn) { c.gateway.pass(conn, net.TCPAddrFromAddrPort(to)) }, c.gateway.conns
 		if to.Port() == dnsPort {
 			handle, slots = c.gateway.answerStream, c.gateway.queries
 		}
-		if err := c.gateway.begin(conn, slots, handle); err != nil {
-			return err
-		}
-	}
+		return c.gateway.begin(conn, slots, handle)
+	})
 }
 
 const dnsPort = 53

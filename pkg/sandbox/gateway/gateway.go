@@ -76,6 +76,11 @@ const maxQueries = 64
 func maxConns() int { return max(16, min(descriptorLimit()/12, 4096)) }
 
 func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Conn)) error {
+	return acceptEach(l, func(conn net.Conn) error { return g.begin(conn, slots, handle) })
+}
+
+// acceptEach takes connections until the listener is closed or one cannot be begun.
+func acceptEach(l net.Listener, begin func(net.Conn) error) error {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -85,7 +90,7 @@ func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Con
 			}
 			return err
 		}
-		if err := g.begin(conn, slots, handle); err != nil {
+		if err := begin(conn); err != nil {
 			return err
 		}
 	}

@@ -98,6 +98,14 @@ func CanonicalName(s string) (string, bool) {
 	return s, true
 }
 
+// CanonicalHost is a host as rules have it: a name in CanonicalName's form, or an address.
+func CanonicalHost(s string) (string, bool) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Unmap().String(), true
+	}
+	return CanonicalName(s)
+}
+
 // String is the rule as ParseRule reads it.
 func (r Rule) String() string {
 	if r.Port == 0 {

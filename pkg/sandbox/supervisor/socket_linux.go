@@ -67,8 +67,12 @@ func (c *call) flagsOf(fd, with int) (uint32, error) {
 	return uint32(flags & unix.O_CLOEXEC), nil
 }
 
-// substitute replaces the caller's socket by ours, which is closed here.
-func (c *call) substitute(fd, with int) {
+// substitute replaces the caller's socket by ours, which is closed here, or tells why there is none.
+func (c *call) substitute(fd, with int, err error) {
+	if err != nil {
+		c.answer(err)
+		return
+	}
 	defer unix.Close(with)
 	flags, err := c.flagsOf(fd, with)
 	if err != nil {
@@ -103,11 +107,7 @@ func (s *Supervisor) connect(c *call) {
 	default:
 		err = unix.EACCES
 	}
-	if err != nil {
-		c.answer(err)
-		return
-	}
-	c.substitute(fd, with)
+	c.substitute(fd, with, err)
 }
 
 // dial makes the connection that is meant: to a server inside, or to the gateway.
@@ -292,11 +292,7 @@ func (s *Supervisor) bind(c *call) {
 	default:
 		err = unix.EACCES
 	}
-	if err != nil {
-		c.answer(err)
-		return
-	}
-	c.substitute(fd, with)
+	c.substitute(fd, with, err)
 }
 
 func (s *Supervisor) serve(at address) (int, error) {

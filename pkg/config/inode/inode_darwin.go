@@ -1,13 +1,13 @@
-package amp
+package inode
 
 import (
 	"io/fs"
 	"syscall"
 )
 
-// inode is the file's inode number and the time of its last change in any way,
+// Of is the file's inode number and the time of its last change in any way,
 // in nanoseconds.
-func inode(info fs.FileInfo) (number uint64, changed int64) {
+func Of(info fs.FileInfo) (number uint64, changed int64) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Ino, st.Ctimespec.Nano()
 	}
