@@ -105,13 +105,13 @@ func (c *counted) Write(p []byte) (int, error) {
 }
 
 // fetch measures how Amp comes into the cache, against curl and gunzip.
-func (b *place) fetch(ctx context.Context, runs int) error {
+func (b *place) fetch(ctx context.Context) error {
 	m, err := newMirror()
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	runs = max(runs/6, 3)
+	runs := max(b.runs/6, 3)
 	url := m.URL + "/" + fetchVersion + "/amp-linux-x64"
 	env := b.env("SESAME_AMP_SOURCES=" + m.URL)
 	install := []string{"sh", "-c", "rm -rf ~/.cache/sesame/amp; exec " + b.sesame + " amp install -q " + fetchVersion}

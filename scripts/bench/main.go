@@ -2,12 +2,15 @@
 // slows both: quote the ratios.
 //
 //	go run ./scripts/bench          all of it
-//	go run ./scripts/bench start    sesame sandbox -- /bin/true against bubblewrap
+//	go run ./scripts/bench start    sesame sandbox -- /bin/true against other sandboxes
+//	go run ./scripts/bench network  bulk, latency and memory of the gateway against no sandbox
+//	go run ./scripts/bench files    git and go build inside against outside
 //	go run ./scripts/bench turn     a turn through sesame against the bare Amp
 //	go run ./scripts/bench fetch    a download into the cache against curl and gunzip
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -35,27 +38,29 @@ func main() {
 }
 
 func bench(ctx context.Context, args []string) (err error) {
+	b := &place{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	runs := flags.Int("n", 60, "runs of each command that starts in milliseconds; turns are a fifth of that")
+	flags.IntVar(&b.runs, "n", 60, "runs of each command that starts in milliseconds; of others it is a part of that")
+	flags.Int64Var(&b.bulk, "bulk", 2_000_000_000, "bytes of a bulk transfer")
+	flags.IntVar(&b.files, "files", 200_000, "files of the repository that git looks at")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	b, err := newBench(ctx)
-	if err != nil {
+	all := map[string]func(context.Context) error{"start": b.start, "network": b.network, "files": b.fileWork, "turn": b.turn, "fetch": b.fetch}
+	names := flags.Args()
+	if len(names) == 0 {
+		names = []string{"start", "network", "files", "turn", "fetch"}
+	}
+	if err := b.build(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	all := map[string]func(context.Context, int) error{"start": b.start, "turn": b.turn, "fetch": b.fetch}
-	names := flags.Args()
-	if len(names) == 0 {
-		names = []string{"start", "turn", "fetch"}
-	}
 	for _, name := range names {
 		run, ok := all[name]
 		if !ok {
 			return fmt.Errorf("no benchmark %q", name)
 		}
-		if err := run(ctx, *runs); err != nil {
+		if err := run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -65,30 +70,33 @@ func bench(ctx context.Context, args []string) (err error) {
 // place is where sesame runs: built as it is released, with a home and a project of its own.
 type place struct {
 	dir, sesame, home, project string
+
+	runs  int
+	bulk  int64 // bytes
+	files int
 }
 
-func newBench(ctx context.Context) (*place, error) {
+func (b *place) build(ctx context.Context) error {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return nil, err
+		return err
 	}
-	dir, err := os.MkdirTemp(cache, "sesame-bench-")
-	if err != nil {
-		return nil, err
+	if b.dir, err = os.MkdirTemp(cache, "sesame-bench-"); err != nil {
+		return err
 	}
-	b := &place{dir, filepath.Join(dir, "sesame"), filepath.Join(dir, "home"), filepath.Join(dir, "home", "project")}
+	b.sesame, b.home, b.project = filepath.Join(b.dir, "sesame"), filepath.Join(b.dir, "home"), filepath.Join(b.dir, "home", "project")
 	if err := os.MkdirAll(b.project, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.sesame, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build: %w\n%s", err, text)
+		return fmt.Errorf("go build: %w\n%s", err, text)
 	}
-	return b, nil
+	return nil
 }
 
 func (b *place) close() error {
@@ -107,38 +115,62 @@ type side struct {
 	args  []string
 	env   []string
 	stdin string
+	dir   string // the project when empty
 }
 
-// compare runs the sides in turn and prints each one's times and its ratio, run by run, to the last.
-func (b *place) compare(ctx context.Context, runs int, sides ...side) error {
+// run runs a side once and returns its output, which may have errors in it, and how long it took.
+func (b *place) run(ctx context.Context, s side) (string, time.Duration, error) {
+	cmd := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
+	cmd.Dir, cmd.Env, cmd.Stdin = cmp.Or(s.dir, b.project), s.env, strings.NewReader(s.stdin)
+	begun := time.Now()
+	text, err := cmd.CombinedOutput()
+	took := time.Since(begun)
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", s.name, err, text)
+	}
+	return string(text), took, err
+}
+
+// measure runs the sides in turn and returns the times of each.
+func (b *place) measure(ctx context.Context, runs int, sides ...side) ([][]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
 	for i := range runs + 2 { // two to warm up
 		for k, s := range sides {
-			cmd := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
-			cmd.Dir, cmd.Env, cmd.Stdin = b.project, s.env, strings.NewReader(s.stdin)
-			begun := time.Now()
-			text, err := cmd.CombinedOutput()
-			took := time.Since(begun)
+			_, took, err := b.run(ctx, s)
 			if err != nil {
-				return fmt.Errorf("%s: %w\n%s", s.name, err, text)
+				return nil, err
 			}
 			if i >= 2 {
 				times[k] = append(times[k], took)
 			}
 		}
 	}
+	return times, nil
+}
+
+// compare runs the sides in turn and prints each one's times and its ratio, run by run, to the last.
+func (b *place) compare(ctx context.Context, runs int, sides ...side) error {
+	times, err := b.measure(ctx, runs, sides...)
+	if err != nil {
+		return err
+	}
 	last := times[len(sides)-1]
 	for k, s := range sides {
-		var ratios []float64
-		for i := range times[k] {
-			ratios = append(ratios, float64(times[k][i])/float64(last[i]))
-		}
-		t := slices.Sorted(slices.Values(times[k]))
-		slices.Sort(ratios)
-		fmt.Printf("  %-28s min %7.1f ms  median %7.1f ms  ratio %.2f\n", s.name, ms(t[0]), ms(t[len(t)/2]), ratios[len(ratios)/2])
+		fmt.Printf("  %-28s min %7.1f ms  median %7.1f ms  ratio %.2f\n", s.name, ms(slices.Min(times[k])), ms(median(times[k])), ratio(times[k], last))
 	}
 	return nil
 }
+
+// ratio is the median of the ratios of single runs.
+func ratio(times, to []time.Duration) float64 {
+	var ratios []float64
+	for i := range times {
+		ratios = append(ratios, float64(times[i])/float64(to[i]))
+	}
+	return median(ratios)
+}
+
+func median[T cmp.Ordered](values []T) T { return slices.Sorted(slices.Values(values))[len(values)/2] }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
@@ -146,23 +178,8 @@ func (b *place) env(extra ...string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + b.home, "AMP_SKIP_UPDATE_CHECK=1"}, extra...)
 }
 
-// start measures what a sandbox costs before its command runs and after it ended.
-func (b *place) start(ctx context.Context, runs int) error {
-	bwrap, err := exec.LookPath("bwrap")
-	if err != nil {
-		return errors.New("bubblewrap is not installed (Debian: apt-get install bubblewrap)")
-	}
-	fmt.Println("start: a sandbox around /bin/true")
-	return b.compare(
-		ctx, runs,
-		side{name: "sesame", args: []string{b.sesame, "sandbox", "--", "/bin/true"}, env: b.env()},
-		side{name: "sesame, tier landlock", args: []string{b.sesame, "sandbox", "--sandbox", "landlock", "--", "/bin/true"}, env: b.env()},
-		side{name: "bubblewrap, no filters", args: []string{bwrap, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "--die-with-parent", "/bin/true"}, env: b.env()},
-	)
-}
-
 // turn measures a whole turn with the newest native build against the loopback service.
-func (b *place) turn(ctx context.Context, runs int) (err error) {
+func (b *place) turn(ctx context.Context) (err error) {
 	service := amptest.New()
 	if err := service.Start(ctx); err != nil {
 		return err
@@ -178,7 +195,7 @@ func (b *place) turn(ctx context.Context, runs int) (err error) {
 	amp := strings.TrimSpace(string(path))
 	fmt.Println("turn: one turn with a real Amp build and the loopback service")
 	return b.compare(
-		ctx, max(runs/5, 5),
+		ctx, max(b.runs/5, 5),
 		side{name: "sesame run", args: []string{b.sesame, "run", "--quiet", "--amp-path", amp, "hello"}, env: env},
 		side{name: "amp -x", args: []string{amp, "-x", "--dangerously-allow-all", "--no-archive-after-execute", "--stream-json"}, env: env, stdin: "hello"},
 	)
