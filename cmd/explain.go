@@ -3,6 +3,8 @@ package cmd
 import (
 	"fmt"
 	"net"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,14 +31,29 @@ type policyReport struct {
 	DenyRead   []string           `json:"deny_read"`
 	AllowHosts []string           `json:"allow_hosts"`
 	PassEnv    []string           `json:"pass_env"`
-	Weaker     []sandbox.Weakness `json:"weaker"` // than the tier namespaces
+	Env        []string           `json:"environment"` // names of the variables that are inside
+	Paths      []sandbox.Verdict  `json:"paths"`       // those that this host has and that are treated in a way of their own; Linux only
+	Weaker     []sandbox.Weakness `json:"weaker"`      // than the tier namespaces
 }
 
 // policy prints the policy.
-func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sandbox.Tier) error {
+func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sandbox.Tier, env []string) error {
 	a := o.app
+	if err := p.Check(); err != nil {
+		return err
+	}
+	paths, err := p.ExplainPaths()
+	if err != nil {
+		return err
+	}
+	names := []string{}
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	if cfg.Output != config.JSON {
-		_, err := fmt.Fprint(a.io.Out, explain(p, tier)+"key          "+o.keyKind(cfg, p)+"\n")
+		_, err := fmt.Fprint(a.io.Out, explain(p, tier, paths, names, o.keyKind(cfg, p)))
 		return err
 	}
 	hosts := []string{}
@@ -46,8 +63,8 @@ func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sand
 	list := func(s []string) []string { return append([]string{}, s...) } // [] instead of null
 	return printJSON(a.io.Out, policyReport{
 		1, p.Tier, tier, p.Profile, p.Workspace, p.Home, p.HomeState, o.keyKind(cfg, p),
-		list(p.AllowRead), list(p.AllowWrite), list(p.DenyRead), hosts, list(cfg.Sandbox.PassEnv),
-		append([]sandbox.Weakness{}, sandbox.Weaknesses(tier, sandbox.LandlockVersion())...),
+		list(p.AllowRead), list(p.AllowWrite), list(p.DenyRead), hosts, list(cfg.Sandbox.PassEnv), names,
+		append([]sandbox.Verdict{}, paths...), append([]sandbox.Weakness{}, sandbox.Weaknesses(tier, sandbox.LandlockVersion())...),
 	})
 }
 
@@ -113,24 +130,41 @@ func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
 }
 
 // explain is the policy as a person reads it; tier is what carries it out here, "" if nothing does.
-func explain(p *sandbox.Policy, tier sandbox.Tier) string {
+func explain(p *sandbox.Policy, tier sandbox.Tier, paths []sandbox.Verdict, env []string, key string) string {
 	var b strings.Builder
-	line := func(label, value string) { fmt.Fprintf(&b, "%-12s %s\n", label, value) }
+	line := func(label, value string) { fmt.Fprintf(&b, "%-14s %s\n", label, value) }
+	short := func(path string) string {
+		if rel, err := filepath.Rel(p.Workspace, path); err == nil && filepath.IsLocal(rel) && rel != "." {
+			return "./" + rel
+		}
+		if rel, err := filepath.Rel(p.Home, path); p.Home != "" && err == nil && filepath.IsLocal(rel) {
+			return filepath.Join("~", rel)
+		}
+		return path
+	}
 	if tier == "" || tier == p.Tier {
 		line("tier", string(p.Tier))
 	} else {
 		line("tier", fmt.Sprintf("%s (here: %s)", p.Tier, tier))
 	}
 	line("profile", string(p.Profile))
-	line("workspace", p.Workspace+" (read and write)")
-	line("home", p.Home+" (copy on write, without secrets)")
-	for _, list := range []struct {
-		label string
-		paths []string
-	}{{"read", p.AllowRead}, {"write", p.AllowWrite}, {"hidden", p.DenyRead}} {
-		for _, path := range list.paths {
-			line(list.label, path)
+	if len(paths) == 0 {
+		line("read-write", p.Workspace+" (the workspace)")
+		line("home", p.Home+" (changes do not reach it, secrets are absent)")
+	}
+	// One line for all that have the same access for the same reason.
+	type kind struct{ access, rule string }
+	var kinds []kind
+	same := map[kind][]string{}
+	for _, v := range paths {
+		k := kind{string(v.Access), strings.TrimSuffix(v.Rule, " "+v.Target)}
+		if same[k] == nil {
+			kinds = append(kinds, k)
 		}
+		same[k] = append(same[k], short(v.Target))
+	}
+	for _, k := range kinds {
+		line(k.access, fmt.Sprintf("%s (%s)", strings.Join(same[k], " "), k.rule))
 	}
 	for _, h := range p.AllowHosts {
 		if h.Port == 0 {
@@ -139,6 +173,8 @@ func explain(p *sandbox.Policy, tier sandbox.Tier) string {
 			line("network", fmt.Sprintf("%s (port %d)", h.Host, h.Port))
 		}
 	}
+	line("environment", strings.Join(env, " "))
+	line("key", key)
 	for _, w := range sandbox.Weaknesses(tier, sandbox.LandlockVersion()) {
 		line("weaker", w.Text)
 	}

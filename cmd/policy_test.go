@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -120,15 +121,33 @@ func TestSandboxCommandExitCode(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	w := newWorld(t)
-	if code := w.run(t, "sandbox", "--explain", "--allow-host", "a.example:22", "--deny-read", "secret"); code != 0 {
+	w.write(t, ".vscode/tasks.json", "{}")
+	w.write(t, "secret", "x")
+	args := []string{"sandbox", "--explain", "--allow-host", "a.example:22", "--deny-read", "secret"}
+	if code := w.run(t, args...); code != 0 {
 		t.Fatalf("exit %d: %s", code, w.errOut)
 	}
 	for _, want := range []string{
-		"workspace    " + w.cwd + " (read and write)\n", "network      a.example (port 22)\n",
-		"network      *.ampcode.com (ports 443 and 80)\n", "hidden       " + w.cwd + "/secret\n",
+		"read-write     " + w.cwd + " (the workspace)\n", "network        a.example (port 22)\n",
+		"network        *.ampcode.com (ports 443 and 80)\n", "absent         ./secret (deny-read)\n",
+		"read-only      ./.vscode (programs of the host execute what it says)\n",
+		" ./.envrc ", "(programs of the host would execute it: it is taken away when the sandbox ends)\n",
 	} {
 		if !strings.Contains(w.out.String(), want) {
 			t.Errorf("no %q in\n%s", want, w.out)
 		}
+	}
+	w.out.Reset()
+	if code := w.run(t, append(args, "-o", "json")...); code != 0 {
+		t.Fatalf("exit %d: %s", code, w.errOut)
+	}
+	var got policyReport
+	if err := json.Unmarshal(w.out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(got.Paths, func(v sandbox.Verdict) bool {
+		return v.Target == w.cwd+"/secret" && v.Access == sandbox.AccessAbsent && !v.Allowed
+	}) || !slices.Contains(got.Env, "HOME") {
+		t.Errorf("%s", w.out)
 	}
 }

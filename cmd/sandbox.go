@@ -88,7 +88,7 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 		if err != nil {
 			a.warn("%v", err)
 		}
-		return o.policy(cfg, policy, tier)
+		return o.policy(cfg, policy, tier, env)
 	}
 	return a.inSandbox(ctx, policy, &sandbox.Command{
 		Args: o.args, Env: env,

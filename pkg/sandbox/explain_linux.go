@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -19,6 +21,42 @@ func (p *Policy) ExplainPath(path string) (Verdict, error) {
 	v.Target = path
 	v.Allowed = v.Access != AccessAbsent
 	return v, nil
+}
+
+// ExplainPaths says it for each path that the policy treats otherwise than what is around it, if this host has it or
+// must not get it from the sandbox. They are in the order of what may be done with them, then of their names.
+func (p *Policy) ExplainPaths() ([]Verdict, error) {
+	t, err := drawTree(p)
+	if err != nil {
+		return nil, err
+	}
+	paths := slices.Concat(slices.Collect(maps.Keys(t.ops)), t.deny, t.absent)
+	if t.layers != nil {
+		for _, rel := range t.layers.Absent {
+			paths = append(paths, filepath.Join(t.layers.Host, rel))
+		}
+	}
+	slices.Sort(paths)
+	byPath := map[string]Verdict{}
+	var list []Verdict
+	for _, path := range slices.Compact(paths) {
+		if _, err := os.Lstat(path); err != nil && !slices.Contains(t.absent, path) {
+			continue
+		}
+		v := t.verdict(path)
+		v.Target, v.Allowed = path, v.Access != AccessAbsent
+		byPath[path] = v
+		around, ok := v, false
+		for dir := filepath.Dir(path); !ok && dir != "/"; dir = filepath.Dir(dir) {
+			around, ok = byPath[dir]
+		}
+		if !ok || around.Access != v.Access || around.Rule != v.Rule {
+			list = append(list, v)
+		}
+	}
+	order := []Access{AccessWrite, AccessCopy, AccessRead, AccessOwn, AccessAbsent}
+	slices.SortStableFunc(list, func(a, b Verdict) int { return slices.Index(order, a.Access) - slices.Index(order, b.Access) })
+	return list, nil
 }
 
 func (t *tree) verdict(path string) Verdict {

@@ -41,6 +41,37 @@ func TestExplainPathIsTrue(t *testing.T) {
 	}
 }
 
+// The list of all paths says of each what it would say of it alone, and leaves none out that differs.
+func TestExplainPathsAgree(t *testing.T) {
+	for _, profile := range []Profile{Standard, Strict} {
+		h := newHost(t)
+		h.policy.Profile = profile
+		h.repository()
+		h.write(".ssh/id", "SECRET")
+		h.write("denied", "d")
+		h.policy.DenyRead = []string{h.policy.Home + "/denied"}
+		list, err := h.policy.ExplainPaths()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]Verdict{}
+		for _, v := range list {
+			got[v.Target] = v
+			if alone, err := h.policy.ExplainPath(v.Target); err != nil || resolve(v.Target) == v.Target && alone != v {
+				t.Errorf("%s: in the list %+v, alone %+v, %v", profile, v, alone, err)
+			}
+		}
+		for path, want := range map[string]Access{
+			h.policy.Workspace: AccessWrite, h.policy.Workspace + "/.git/config": AccessRead, h.policy.Workspace + "/.envrc": AccessAbsent,
+			h.policy.Home + "/denied": AccessAbsent, h.policy.Home + "/.ssh": AccessAbsent, "/usr": AccessRead, "/dev": AccessOwn,
+		} {
+			if got[path].Access != want {
+				t.Errorf("%s, %s: %+v, want %s", profile, path, got[path], want)
+			}
+		}
+	}
+}
+
 func TestExplainHost(t *testing.T) {
 	p := &Policy{}
 	h := &host{t: t}

@@ -8,3 +8,6 @@ import "github.com/sesame-cli/sesame/pkg/config/fault"
 func (p *Policy) ExplainPath(string) (Verdict, error) {
 	return Verdict{}, fault.New(fault.SandboxUnavailable, "paths are explained on Linux only")
 }
+
+// ExplainPaths is for systems with the tier namespaces.
+func (p *Policy) ExplainPaths() ([]Verdict, error) { return nil, nil }
