@@ -82,7 +82,7 @@ func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cob
 	f.BoolVar(&opts.fix, "fix", false, "do what is safe to do about it, and say what was done")
 	binaryFlags(cmd)
 	policyFlags(cmd)
-	cmd.AddCommand(newRouteCmd(a), newAttackCmd(a))
+	cmd.AddCommand(newRouteCmd(a), newReachCmd(a), newAttackCmd(a))
 	return cmd
 }
 
@@ -95,6 +95,19 @@ func newRouteCmd(a *app) *cobra.Command {
 		Args:   exactlyOne("a URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return amp.RouteInside(cmd.Context(), args[0], a.io.Out)
+		},
+	}
+}
+
+// newReachCmd is what the doctor starts inside the sandbox to reach a host that it may or may not.
+func newReachCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:    "reach URL [ADDRESS...]",
+		Short:  "Try to get an answer of a host",
+		Hidden: true,
+		Args:   atLeastOne("a URL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return sandbox.Reach(cmd.Context(), args[0], args[1:], a.io.Out)
 		},
 	}
 }

@@ -158,11 +158,15 @@ func atMost(n int) cobra.PositionalArgs {
 }
 
 func exactlyOne(what string) cobra.PositionalArgs {
+	return cobra.MatchAll(atLeastOne(what), atMost(1))
+}
+
+func atLeastOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < 1 {
 			return fault.New(fault.Usage, "%s: needs %s", cmd.CommandPath(), what).
 				Hint("see `%s --help`", cmd.CommandPath())
 		}
-		return atMost(1)(cmd, args)
+		return nil
 	}
 }

@@ -255,21 +255,11 @@ func (r *Route) stepCertificate(ctx context.Context) check.Result {
 		return check.Passed("none")
 	}
 	leaf := resp.TLS.PeerCertificates[0]
-	p := check.Passed("signed by %s, %s", issuer(leaf), tls.VersionName(resp.TLS.Version))
+	p := check.Passed("signed by %s, %s", check.Issuer(leaf), tls.VersionName(resp.TLS.Version))
 	for _, c := range resp.TLS.PeerCertificates {
 		p.Details = append(p.Details, fmt.Sprintf("%s, signed by %s, until %s", c.Subject, c.Issuer, c.NotAfter.Format("2006-01-02")))
 	}
 	return p
-}
-
-func issuer(c *x509.Certificate) string {
-	switch {
-	case len(c.Issuer.Organization) > 0 && c.Issuer.CommonName != "":
-		return c.Issuer.CommonName + " (" + c.Issuer.Organization[0] + ")"
-	case c.Issuer.CommonName != "":
-		return c.Issuer.CommonName
-	}
-	return c.Issuer.String()
 }
 
 // badCertificate explains why no TLS came about.
@@ -280,7 +270,7 @@ func (r *Route) badCertificate(err error) check.Result {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
 	if errors.As(err, &bad) && len(bad.UnverifiedCertificates) > 0 {
-		by := issuer(bad.UnverifiedCertificates[0])
+		by := check.Issuer(bad.UnverifiedCertificates[0])
 		switch {
 		case errors.As(err, &unknown):
 			return unreachable([]string{

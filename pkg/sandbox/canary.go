@@ -305,6 +305,9 @@ func (f *field) judge(got loot) map[string]check.Result {
 	return results
 }
 
+// reportBreach is what there is to do about a sandbox that does not hold.
+const reportBreach = "do not run a turn here: please report this as a bug of sesame, with `sesame doctor --json`"
+
 // held is the result of one kind of attack.
 func held(breaches []string, broken, whole string, args ...any) check.Result {
 	if len(breaches) == 0 {
@@ -316,7 +319,7 @@ func held(breaches []string, broken, whole string, args ...any) check.Result {
 		list += fmt.Sprintf(" and %d more", len(breaches)-shown)
 	}
 	r := check.Failed(fault.New(fault.SandboxUnavailable, broken, list)).
-		Hint("do not run a turn here: please report this as a bug of sesame, with `sesame doctor --json`")
+		Hint(reportBreach)
 	r.Details = breaches
 	return r
 }
