@@ -89,12 +89,12 @@ func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cob
 // newRouteCmd is what the doctor starts inside the sandbox to go the way to the service.
 func newRouteCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:    "route URL",
+		Use:    "route URL [THREAD]",
 		Short:  "Go the way to the service",
 		Hidden: true,
-		Args:   exactlyOne("a URL"),
+		Args:   cobra.MatchAll(atLeastOne("a URL"), atMost(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return amp.RouteInside(cmd.Context(), args[0], a.io.Out)
+			return amp.RouteInside(cmd.Context(), args[0], append(args, "")[1], a.io.Out)
 		},
 	}
 }

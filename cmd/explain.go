@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -42,7 +43,7 @@ func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sand
 	if err := p.Check(); err != nil {
 		return err
 	}
-	paths, err := p.ExplainPaths()
+	paths, err := p.ExplainPaths(tier)
 	if err != nil {
 		return err
 	}
@@ -79,10 +80,20 @@ func (o *sandboxOptions) keyKind(cfg *config.Config, p *sandbox.Policy) string {
 }
 
 // verdicts say what the policy means for single paths and hosts.
-func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
+func (o *sandboxOptions) verdicts(ctx context.Context, cfg *config.Config, p *sandbox.Policy) error {
 	a := o.app
 	if err := p.Check(); err != nil {
 		return err
+	}
+	tier := p.Tier
+	if len(o.paths) > 0 {
+		// What becomes of a path depends on what carries the policy out here.
+		here, err := sandbox.TierHere(ctx, p, nil)
+		if err != nil {
+			a.warn("%v", err)
+		} else {
+			tier = here
+		}
 	}
 	list := []sandbox.Verdict{}
 	for _, path := range o.paths {
@@ -90,7 +101,7 @@ func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
 		if err != nil {
 			return err
 		}
-		v, err := p.ExplainPath(path)
+		v, err := p.ExplainPath(path, tier)
 		if err != nil {
 			return err
 		}

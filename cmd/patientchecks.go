@@ -115,11 +115,32 @@ func (p *patient) serviceChecks(settings string) []check.Check {
 		// Where they cannot be read the system's are taken, and the sandbox's own check says why.
 		roots, _ = sandbox.HostRoots(p.app.env.List())
 	}
-	route := &amp.Route{Base: url, Proxy: proxyOf(p.app.env), Resolver: p.resolver, RootCAs: roots}
+	thread := p.thread()
+	route := &amp.Route{Base: url, Proxy: proxyOf(p.app.env), Resolver: p.resolver, RootCAs: roots, Thread: thread}
 	checks := amp.CheckRoute(route, settings)
 	command := &sandbox.Command{Args: []string{p.program, "doctor", "route", url}, Env: p.env}
+	if thread != "" {
+		command.Args = append(command.Args, thread)
+	}
 	inside := amp.CheckInside(amp.InPolicy(p.showing(p.program)), command, url, settings, sandbox.CheckTierID, amp.CheckHostID)
 	return p.online(append(checks, p.fromInside(inside...)...)...)
+}
+
+// thread is the newest one that the service has of this user, "" where none is known.
+func (p *patient) thread() string {
+	if p.dirsErr != nil || p.offline {
+		return ""
+	}
+	entries, _, err := session.NewStore(p.dirs.State, p.app.now).List()
+	if err != nil {
+		return "" // the check of the sessions says so
+	}
+	for _, e := range entries {
+		if e.ThreadID != "" && e.ServiceURL == p.cfg.Amp.URL {
+			return e.ThreadID
+		}
+	}
+	return ""
 }
 
 // fromInside are checks that this program makes in the sandbox.

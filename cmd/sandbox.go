@@ -76,7 +76,7 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 		return err
 	}
 	if len(o.paths)+len(o.hosts) > 0 {
-		return o.verdicts(cfg, policy)
+		return o.verdicts(ctx, cfg, policy)
 	}
 	env, err := a.commandEnv(cfg, policy)
 	if err != nil {

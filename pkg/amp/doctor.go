@@ -32,9 +32,9 @@ func CheckKey(ask func(context.Context) (who string, err error), needs ...string
 }
 
 // RouteInside is the part of CheckInside that runs in the sandbox, in a process of its own: it goes the
-// way to the service and prints how each step went, up to the first that failed. Its error is that of printing.
-func RouteInside(ctx context.Context, base string, w io.Writer) error {
-	r := &Route{Base: base}
+// way to the service, with its thread as Route has it, and prints how each step went, up to the first that failed. Its error is that of printing.
+func RouteInside(ctx context.Context, base, thread string, w io.Writer) error {
+	r := &Route{Base: base, Thread: thread}
 	went := map[string]check.Result{}
 	for _, s := range steps() {
 		result := r.timed(ctx, s)

@@ -68,7 +68,7 @@ func TestRouteInside(t *testing.T) {
 	s := amptest.StartT(t)
 	for _, want := range []int{6, 3} {
 		var out strings.Builder
-		if err := amp.RouteInside(t.Context(), s.URL(), &out); err != nil {
+		if err := amp.RouteInside(t.Context(), s.URL(), "", &out); err != nil {
 			t.Fatal(err)
 		}
 		var went map[string]check.Result

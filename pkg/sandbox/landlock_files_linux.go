@@ -20,10 +20,7 @@ func (t *tree) grants() []shim.Grant {
 	for path, op := range t.ops {
 		switch op.Kind {
 		case shim.ReadOnly:
-			// What is guarded in the workspace, or in the part of a repository that is a linked worktree's own, cannot be
-			// kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
-			ours := within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees"
-			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !ours {
+			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !t.ours(path) {
 				g.pass(path)
 			}
 		case shim.ReadWrite, shim.Home, shim.Symlink:
@@ -47,6 +44,12 @@ func (t *tree) grants() []shim.Grant {
 		}
 	}
 	return g.list
+}
+
+// ours tells what is guarded in the workspace, or in the part of a repository that is a linked worktree's own. It cannot
+// be kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
+func (t *tree) ours(path string) bool {
+	return within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees"
 }
 
 // granter collects the grants.
