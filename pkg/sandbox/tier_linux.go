@@ -70,6 +70,7 @@ type box struct {
 	policy  *Policy
 	gateway *gateway.Gateway
 	cmd     *exec.Cmd
+	input   *heldInput // nil where the command reads a file
 	socket  *os.File
 	absent  []string // guarded paths to sweep at the end
 	lock    *os.File // of Policy.HomeState, or nil
@@ -112,6 +113,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, m mechanics) (*Process
 	if err == nil {
 		err = <-b.started
 	}
+	b.input.release(err)
 	if err != nil {
 		_ = b.cmd.Wait() // it failed; why is known already
 		for range b.ended {
@@ -225,7 +227,8 @@ func (b *box) spawn(ctx context.Context, c *Command) (*os.File, error) {
 	// The command's environment is in the plan; this is the shim's own. It does one thing after
 	// the other and lives briefly or sleeps: more threads, and collecting garbage, would only cost.
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = throughPipe(c.Stdin), throughPipeOut(c.Stdout), throughPipeOut(c.Stderr)
+	cmd.Stdin, b.input = hold(throughPipe(c.Stdin))
+	cmd.Stdout, cmd.Stderr = throughPipeOut(c.Stdout), throughPipeOut(c.Stderr)
 	cmd.WaitDelay = copyDelay
 	cmd.ExtraFiles = []*os.File{theirs, plan}
 	cmd.SysProcAttr = b.attr
