@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,10 +175,24 @@ func lead(outcomes []check.Outcome) []check.Outcome {
 	for i, o := range outcomes {
 		if o.ID == session.CheckLastID && o.Status == check.Warn {
 			rest := append(outcomes[:i:i], outcomes[i+1:]...)
+			o.Remedy = append(likelyCause(o, rest), o.Remedy...)
 			return append([]check.Outcome{o}, rest...)
 		}
 	}
 	return outcomes
+}
+
+// likelyCause of a last turn that does not tell its own is what fails now.
+func likelyCause(last check.Outcome, others []check.Outcome) []string {
+	if slices.ContainsFunc(last.Remedy, func(line string) bool { return strings.HasPrefix(line, session.LikelyCause) }) {
+		return nil
+	}
+	for _, o := range others {
+		if o.Status == check.Fail {
+			return []string{session.LikelyCause + "see " + o.ID + " below, which fails now"}
+		}
+	}
+	return nil
 }
 
 // mend carries out what is safe, and says what became of it.

@@ -84,6 +84,15 @@ func TestDoctorHostFaults(t *testing.T) {
 			}
 			return nil
 		}, warned: cached, summary: "is not the file that was verified", remedy: "`sesame amp install`"},
+		{name: "one's own Amp is not the pinned one", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
+			w.env["SESAME_AMP_PATH"], w.env["SESAME_AMP_SHA256"] = w.install(t), strings.Repeat("ab", 32)
+			return nil
+		}, exit: 1, failed: []string{"amp.digest"}, code: fault.BootstrapFailed, summary: "wrong sha256 of the pinned file", remedy: "amp.sha256"},
+		{name: "the cached Amp is not the pinned one", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
+			w.install(t)
+			w.env["SESAME_AMP_VERSION"], w.env["SESAME_AMP_SHA256"] = sourceVersion, strings.Repeat("ab", 32)
+			return nil
+		}, exit: 1, failed: cached, code: fault.BootstrapFailed, summary: "wrong sha256 of the pinned file", remedy: "amp.sha256"},
 		{name: "cache of everybody", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.install(t)
 			loosen(t, filepath.Join(w.home, ".cache/sesame/amp"))
