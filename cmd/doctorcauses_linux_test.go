@@ -50,8 +50,8 @@ func TestFailuresNameTheirCheck(t *testing.T) {
 			w.env["AMP_API_KEY"] = "wrong-key"
 			return []string{"run", "--amp-path", feb(t), "hello"}
 		}, true},
-		{fault.ModeUnavailable, "modes", func(t *testing.T, _ *world) []string {
-			return []string{"run", "--amp-path", feb(t), "-m", "free", "hello"}
+		{fault.ModeUnavailable, "modes", func(t *testing.T, w *world) []string {
+			return []string{"run", "--amp-path", script(t, w, dyingAmp), "-m", "free", "hello"}
 		}, true},
 		{fault.ServiceUnreachable, "service", func(t *testing.T, w *world) []string {
 			w.env["AMP_URL"] = "http://127.0.0.1:1/"
@@ -77,7 +77,7 @@ func TestFailuresNameTheirCheck(t *testing.T) {
 		}, false}, // no turn began
 		{fault.Internal, "config", func(t *testing.T, w *world) []string {
 			w.write(t, filepath.Join(w.home, ".local/state/sesame/sessions"), "a file in its place")
-			return []string{"run", "--amp-path", feb(t), "hello"}
+			return []string{"run", "--amp-path", script(t, w, dyingAmp), "-m", "smart", "hello"}
 		}, true},
 	}
 	for _, test := range tests {
