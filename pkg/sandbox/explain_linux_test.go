@@ -56,14 +56,14 @@ func TestExplainPathsAgree(t *testing.T) {
 		h.write(".ssh/id", "SECRET")
 		h.write("denied", "d")
 		h.policy.DenyRead = []string{h.policy.Home + "/denied"}
-		list, err := h.policy.ExplainPaths(h.policy.Tier)
+		list, err := h.policy.ExplainPaths(Namespaces)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := map[string]Verdict{}
 		for _, v := range list {
 			got[v.Target] = v
-			if alone, err := h.policy.ExplainPath(v.Target); err != nil || resolve(v.Target) == v.Target && alone != v {
+			if alone, err := h.policy.ExplainPath(v.Target, Namespaces); err != nil || resolve(v.Target) == v.Target && alone != v {
 				t.Errorf("%s: in the list %+v, alone %+v, %v", profile, v, alone, err)
 			}
 		}
