@@ -100,11 +100,15 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 	return a.inSandbox(ctx, policy, begun)
 }
 
-// beginsSandbox tells a command line that will most likely run something in a sandbox. Main begins that one before it
-// knows any more: reading the command line and the configuration takes about as long as making namespaces.
+// beginsSandbox tells a command line that will most likely run something in a sandbox with namespaces. Main begins that
+// one before it knows any more: reading the command line and the configuration takes about as long as making namespaces.
 func beginsSandbox(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
 	return firstWord(args) == "sandbox" && !slices.ContainsFunc(args, func(arg string) bool {
-		return strings.HasPrefix(arg, "--explain") || arg == "--help" || arg == "-h"
+		return strings.HasPrefix(arg, "--explain") || arg == "--help" || arg == "-h" ||
+			strings.HasSuffix(arg, string(sandbox.Landlock)) || strings.HasSuffix(arg, string(sandbox.Off))
 	})
 }
 
