@@ -11,9 +11,10 @@ import (
 // usedWork is where a directory of overlayfs goes that was in use, beside it.
 const usedWork = "used-work"
 
-// freshWork gives the next overlay a work directory without the mark that a volatile one leaves behind and that keeps
-// the next one from being mounted; removeUsedWork removes the old one. The home's lock must be held. A home may be volatile, which spares every
-// sandbox's end a sync of the whole disk: if the machine crashes, what a turn left in it may be incomplete.
+// freshWork gives the next overlay a work directory without the mark that a volatile one leaves behind and that keeps the
+// next one from being mounted. The used one is only put aside, for removeUsedWork, because removing it takes longer. The
+// home's lock must be held. A home may be volatile, which spares every sandbox's end a sync of the whole disk: if the
+// machine crashes, what a turn left in it may be incomplete.
 func freshWork(state string) error {
 	work, used := filepath.Join(state, "work"), filepath.Join(state, usedWork)
 	err := os.Rename(work, used)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,8 +53,11 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 	}
 	process, err := startBox(ctx, p, c, newHead([]string{shim.KeeperName}, &syscall.SysProcAttr{}, c), mechanics{
 		tier: Landlock, plan: l.plan, take: l.supervise, localNames: names,
-		// A keeper that is killed could not end what it started: it is asked to.
-		kill: func(b *box) { _ = b.signal(syscall.SIGKILL) },
+		// A keeper that is killed could not end what it started: it is asked to first.
+		kill: func(b *box) {
+			_ = b.signal(syscall.SIGKILL)
+			time.AfterFunc(copyDelay, b.killHead)
+		},
 	})
 	if err != nil {
 		l.close()
