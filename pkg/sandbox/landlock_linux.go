@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,9 +28,6 @@ type confinement struct {
 func LandlockVersion() int { return shim.LandlockABI() }
 
 func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	if err := p.Check(); err != nil {
-		return nil, err
-	}
 	if p.Profile == Strict {
 		return nil, fault.New(fault.SandboxUnavailable, "the sandbox profile strict cannot be had in the tier landlock").
 			Hint("use --profile standard, with --deny-read for what must stay hidden")
@@ -53,8 +51,13 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 	if name, err := os.Hostname(); err == nil {
 		names = append(names, strings.ToLower(name))
 	}
-	process, err := startBox(ctx, p, c, mechanics{
-		tier: Landlock, shim: shim.KeeperName, attr: &syscall.SysProcAttr{}, plan: l.plan, take: l.supervise, localNames: names,
+	process, err := startBox(ctx, p, c, newHead([]string{shim.KeeperName}, &syscall.SysProcAttr{}, c), mechanics{
+		tier: Landlock, plan: l.plan, take: l.supervise, localNames: names,
+		// A keeper that is killed could not end what it started: it is asked to first.
+		kill: func(b *box) {
+			_ = b.signal(syscall.SIGKILL)
+			time.AfterFunc(copyDelay, b.killHead)
+		},
 	})
 	if err != nil {
 		l.close()
@@ -73,6 +76,9 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 
 // plan is the plan of a sandbox without namespaces.
 func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
+	if err := b.up(); err != nil {
+		return nil, unavailable(err)
+	}
 	t, err := newTree(l.policy)
 	if err != nil {
 		return nil, err
