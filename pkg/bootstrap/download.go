@@ -132,8 +132,8 @@ func (d *download) share() *span {
 // rest of it is handed to others. A size that is not known ends with the body.
 func (d *download) copy(ctx context.Context, body io.Reader, own *span) error {
 	begun, first := time.Now(), own.from
-	buffer := make([]byte, copyBuffer)
 	for own.to < 0 || own.len() > 0 {
+		buffer := d.spool.room()
 		n, err := body.Read(buffer)
 		if own.to >= 0 && int64(n) > own.len() {
 			if own.to == d.artifact.Size {
@@ -145,7 +145,7 @@ func (d *download) copy(ctx context.Context, body io.Reader, own *span) error {
 			return errTooLarge
 		}
 		if n > 0 {
-			if err := d.spool.writeAt(buffer[:n], own.from); err != nil {
+			if err := d.spool.write(buffer, n, own.from); err != nil {
 				return err
 			}
 			own.from += int64(n)
@@ -164,7 +164,7 @@ func (d *download) copy(ctx context.Context, body io.Reader, own *span) error {
 	}
 	// Nothing may follow what was promised.
 	if own.to == d.artifact.Size {
-		if n, _ := io.ReadFull(body, buffer[:1]); n > 0 {
+		if n, _ := io.ReadFull(body, make([]byte, 1)); n > 0 {
 			return fmt.Errorf("%w: %d bytes", errLonger, d.artifact.Size)
 		}
 	}

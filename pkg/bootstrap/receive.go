@@ -4,7 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/gzip"
+	"github.com/klauspost/compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +127,8 @@ func unpack(packing Packing, src io.Reader, dst *fileSink, entry string) (raw bo
 	case Raw:
 		// It is in the spool, and hashing is all that is left.
 		dst.create = nil
-		return true, copyFile(dst, buffered)
+		_, err := buffered.WriteTo(dst)
+		return true, err
 	case Gzip, NPMTarball:
 		z, err := gzip.NewReader(buffered)
 		if err != nil {
@@ -236,17 +237,41 @@ func (w *wire) Read(p []byte) (int, error) {
 		return 0, w.err
 	}
 	n, err := w.spool.Read(p)
+	w.came(p[:n], err)
+	return n, err
+}
+
+// WriteTo does without the buffer that Read needs.
+func (w *wire) WriteTo(dst io.Writer) (total int64, err error) {
+	for w.err == nil {
+		p, err := w.spool.next()
+		w.came(p, err)
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			break
+		}
+		n, err := dst.Write(p)
+		if total += int64(n); err != nil {
+			return total, err
+		}
+	}
+	return total, w.err
+}
+
+// came takes note of what was read.
+func (w *wire) came(p []byte, err error) {
 	if len(w.head) < headLen {
-		w.head = append(w.head, p[:min(n, headLen-len(w.head))]...)
+		w.head = append(w.head, p[:min(len(p), headLen-len(w.head))]...)
 	}
 	if w.sum != nil {
-		w.sum.Write(p[:n])
+		w.sum.Write(p)
 	}
 	w.progress()
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.err = err
 	}
-	return n, err
 }
 
 // because returns what happened on the wire, in the place of what was made of it.
