@@ -146,7 +146,7 @@ func (in *Installer) takeRipgrep(ctx context.Context, c cache, source Source, re
 	}
 	defer file.Close()
 	w := &wire{ctx: running, spool: d.spool, progress: func() {}}
-	got, err := receive(w, a, "package/bin/"+filepath.Base(path), want, func() (io.Writer, error) { return file, nil })
+	got, err := receive(w, a, "package/bin/"+filepath.Base(path), want, func() (*os.File, error) { return file, nil })
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.URL, err)
 	}

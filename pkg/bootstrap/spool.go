@@ -7,12 +7,8 @@ import (
 	"sync"
 )
 
-const (
-	// freshChunks is how many chunks are handed on to the reader without a way over the file.
-	freshChunks = 8
-	// writebackStep is how much is written before the disk is told to begin with it, in bytes.
-	writebackStep = 8 << 20
-)
+// freshChunks is how many chunks are handed on to the reader without a way over the file.
+const freshChunks = 8
 
 // span is the bytes from one offset up to, and without, another.
 type span struct{ from, to int64 }
@@ -34,7 +30,6 @@ type spool struct {
 	grew     *sync.Cond
 	have     []span // sorted, neither overlapping nor touching
 	received int64
-	begun    int64 // up to where the disk was told to write
 	fresh    []chunk
 	free     [][]byte
 	ended    bool
@@ -47,7 +42,7 @@ type spool struct {
 
 // newSpool makes a spool of a file whose first bytes are there already.
 func newSpool(file *os.File, there int64) *spool {
-	s := &spool{file: file, received: there, begun: there}
+	s := &spool{file: file, received: there}
 	s.grew = sync.NewCond(&s.mu)
 	if there > 0 {
 		s.have = []span{{0, there}}
@@ -78,15 +73,7 @@ func (s *spool) write(b []byte, n int, off int64) error {
 	if _, err := s.file.WriteAt(b[:n], off); err != nil {
 		return &writeError{err: err}
 	}
-	begin := s.add(chunk{off, b[:n]})
-	if begin.len() > 0 {
-		// What is on its way to the disk already need not be waited for at the end.
-		beginWriteback(s.file, begin.from, begin.len())
-	}
-	return nil
-}
-
-func (s *spool) add(c chunk) (begin span) {
+	c := chunk{off, b[:n]}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.have = join(s.have, span{c.from, c.from + int64(len(c.data))})
@@ -97,11 +84,7 @@ func (s *spool) add(c chunk) (begin span) {
 	}
 	s.fresh = append(s.fresh, c)
 	s.grew.Signal()
-	if reached := s.reached(); reached-s.begun >= writebackStep {
-		begin = span{s.begun, reached}
-		s.begun = reached
-	}
-	return begin
+	return nil
 }
 
 // end tells the reader that nothing more will come, and why.
