@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 	"github.com/sesame-cli/sesame/pkg/config/inode"
 )
 
@@ -184,21 +185,7 @@ func (c cache) update(r record) error {
 	if err != nil {
 		return err
 	}
-	return c.replace(filepath.Join(r.Version, recordFile), append(data, '\n'))
-}
-
-// replace puts a small file into the cache in one step. name is relative to it.
-func (c cache) replace(name string, data []byte) error {
-	dir, err := os.MkdirTemp(c.dir, workPrefix)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	tmp := filepath.Join(dir, filepath.Base(name))
-	if err := writeSynced(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, filepath.Join(c.dir, name))
+	return atomicfile.Write(filepath.Join(c.dir, r.Version, recordFile), append(data, '\n'), 0o600)
 }
 
 // parts is the directory of what was sent of a version so far. Whoever has its lock may use it.
@@ -269,10 +256,7 @@ func (c cache) store(work string, r record) error {
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(filepath.Join(work, recordFile), append(data, '\n'), 0o600); err != nil {
-		return err
-	}
-	if err := syncDir(work); err != nil {
+	if err := atomicfile.Write(filepath.Join(work, recordFile), append(data, '\n'), 0o600); err != nil {
 		return err
 	}
 	return c.publish(work, r.Version)
@@ -283,7 +267,8 @@ func (c cache) publish(work, version string) error {
 	final := filepath.Join(c.dir, version)
 	err := os.Rename(work, final)
 	if err == nil {
-		return syncDir(c.dir)
+		atomicfile.SyncDir(c.dir)
+		return nil
 	}
 	// There is one already. Without locks, a faster process may have been first.
 	if _, loadErr := c.load(version); loadErr == nil && c.sameFile(work, version) {
@@ -301,7 +286,8 @@ func (c cache) publish(work, version string) error {
 	if err := os.Rename(work, final); err != nil {
 		return err
 	}
-	return syncDir(c.dir)
+	atomicfile.SyncDir(c.dir)
+	return nil
 }
 
 // sameFile reports whether a work directory has what is published already.
@@ -323,29 +309,4 @@ func (c cache) remove(version string) error {
 	}
 	defer os.RemoveAll(trash)
 	return os.Rename(filepath.Join(c.dir, version), filepath.Join(trash, version))
-}
-
-// writeSynced writes a small file and has it on the disk when it returns.
-func writeSynced(path string, data []byte, perm os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// syncDir makes a rename in dir last through a loss of power.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	// Some file systems cannot, and then the rename is as safe as it gets there.
-	_ = d.Sync()
-	return nil
 }
