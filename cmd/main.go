@@ -5,6 +5,8 @@ package cmd
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"os"
 	"time"
 
@@ -25,6 +27,8 @@ func Main(args []string) int {
 	if code, ok := sandbox.Keep(args); ok {
 		return code
 	}
+	// net/http tells the log of servers that break its rules. What matters of that comes as an error.
+	log.SetOutput(io.Discard)
 	ctx, watch := watchSignals(context.Background())
 	defer watch.stop()
 

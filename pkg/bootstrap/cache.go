@@ -185,7 +185,7 @@ func (c cache) update(r record) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(c.dir, r.Version, recordFile), append(data, '\n'), 0o600)
+	return atomicfile.Write(filepath.Join(c.dir, r.Version, recordFile), append(data, '\n'), 0o644)
 }
 
 // parts is the directory of what was sent of a version so far. Whoever has its lock may use it.
@@ -256,8 +256,24 @@ func (c cache) store(work string, r record) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(work, recordFile), append(data, '\n'), 0o600); err != nil {
+	info, err := os.Stat(c.dir)
+	if err != nil {
 		return err
+	}
+	// Whoever may look into the cache may look at the version.
+	if err := os.Chmod(work, info.Mode().Perm()); err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(work, recordFile), append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	// Who cannot make it can hold it while they run the version.
+	unlock, _, err := c.take(r.Version+usedSuffix, true)
+	if err != nil && !errors.Is(err, errLocked) {
+		return err
+	}
+	if err == nil {
+		unlock()
 	}
 	return c.publish(work, r.Version)
 }
