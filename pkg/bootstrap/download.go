@@ -23,6 +23,8 @@ const (
 	// the spool is never far behind, large enough that asking for it costs little.
 	minShare = 1 << 20
 	maxShare = 8 << 20
+	// lookAround is how often the reader tells how far it is when nothing comes.
+	lookAround = 250 * time.Millisecond
 )
 
 // download fills a spool with what an artifact sends: over one connection, and
@@ -43,6 +45,18 @@ type download struct {
 func (d *download) start(ctx context.Context) (running context.Context, stop func()) {
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(lookAround)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				d.spool.wake()
+			}
+		}
+	}()
 	go func() {
 		defer close(ended)
 		d.spool.end(d.run(running))

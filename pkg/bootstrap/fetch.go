@@ -107,6 +107,8 @@ func (v *delivery) take(ctx context.Context, d *download, part *partial) (receiv
 		v.events.progress(d.spool.count())
 		part.note(d.artifact, d.spool.frontier(), v.now())
 	}}
+	// A bar that stands still shows that, and a kill meanwhile loses nothing.
+	d.spool.idle = w.progress
 	var file *os.File
 	got, err := receive(w, d.artifact, "package/"+v.req.Platform.Executable(), v.pin, func() (*os.File, error) {
 		var err error

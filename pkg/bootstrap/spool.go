@@ -25,6 +25,7 @@ type chunk struct {
 // it from its beginning to its end: writing, hashing and unpacking overlap.
 type spool struct {
 	file *os.File
+	idle func() // called by the reader from time to time while it waits; nil for nothing
 
 	mu       sync.Mutex
 	grew     *sync.Cond
@@ -95,6 +96,9 @@ func (s *spool) end(err error) {
 	s.grew.Signal()
 }
 
+// wake has the reader look around, should it be waiting.
+func (s *spool) wake() { s.grew.Signal() }
+
 // frontier is up to where everything is there.
 func (s *spool) frontier() int64 {
 	s.mu.Lock()
@@ -130,6 +134,11 @@ func (s *spool) next() ([]byte, error) {
 	}
 	for s.reached() <= s.pos && !s.ended {
 		s.grew.Wait()
+		if s.idle != nil && s.reached() <= s.pos {
+			s.mu.Unlock()
+			s.idle()
+			s.mu.Lock()
+		}
 	}
 	ready, err := s.reached()-s.pos, s.err
 	if ready <= 0 {
