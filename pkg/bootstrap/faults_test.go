@@ -197,6 +197,43 @@ func TestCacheRemovedInMidRun(t *testing.T) {
 	wantFile(t, b.Path, data)
 }
 
+// TestCacheRemovedWhileWaiting has the one that waited make a cache of its own.
+func TestCacheRemovedWhileWaiting(t *testing.T) {
+	s := newSite(t, httptest.NewServer)
+	data := s.publish(t, newVersion, bootstrap.LinuxX64)
+	s.handle(rawFile+".gz", nil)
+	begun, removed := make(chan struct{}), make(chan struct{})
+	s.ranged(rawFile, data, func(sent int, r *http.Request) {
+		if s.hits(rawFile) == 1 && sent > len(data)/2 {
+			select {
+			case begun <- struct{}{}:
+			default:
+			}
+			<-removed
+		}
+	})
+	cache := filepath.Join(t.TempDir(), "amp")
+	list := sources(t, bootstrap.Network{}, s.URL)
+	first := make(chan error, 1)
+	go func() {
+		_, err := installer(t, bootstrap.Options{Dir: cache, Sources: list}).Ensure(t.Context(), newVersion)
+		first <- err
+	}()
+	<-begun
+	in := installer(t, bootstrap.Options{Dir: cache, Sources: list, Events: bootstrap.Events{Waiting: func(string) {
+		if err := os.RemoveAll(cache); err != nil {
+			t.Error(err)
+		}
+		close(removed)
+	}}})
+	b, err := in.Ensure(t.Context(), newVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, b.Path, data)
+	wantFault(t, <-first, fault.BootstrapFailed, "the cache of amp", cache)
+}
+
 // TestContentLengthThatIsWrong is of servers that promise less than the file has.
 func TestContentLengthThatIsWrong(t *testing.T) {
 	s := newSite(t, httptest.NewServer)

@@ -68,6 +68,13 @@ func (c cache) try(name string) (unlock func(), held bool, err error) { return c
 func (c cache) wait(ctx context.Context, name string, waiting func()) (unlock func(), held bool, err error) {
 	for first := true; ; first = false {
 		unlock, held, err := c.join(name, false)
+		if errors.Is(err, fs.ErrNotExist) && !first {
+			// Somebody cleared the cache meanwhile.
+			if err := c.open(); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
 		if !errors.Is(err, errLocked) {
 			return unlock, held, err
 		}
