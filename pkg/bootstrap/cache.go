@@ -69,10 +69,30 @@ type cache struct {
 
 // open makes the directory where it is missing, and refuses one that others could put a binary into.
 func (c cache) open() error {
-	if err := os.MkdirAll(filepath.Join(c.dir, locksDir), 0o700); err != nil {
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	return checkPrivate(c.dir)
+	if err := checkPrivate(c.dir); err != nil {
+		return err
+	}
+	locks := filepath.Join(c.dir, locksDir)
+	err := os.Mkdir(locks, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.show(locks)
+}
+
+// show lets those look into a directory of the cache who may look into the cache.
+func (c cache) show(dir string) error {
+	info, err := os.Stat(c.dir)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, info.Mode().Perm())
 }
 
 // checkPrivate fails when dir belongs to, or may be written to by, somebody else. Root is trusted.
@@ -256,12 +276,7 @@ func (c cache) store(work string, r record) error {
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(c.dir)
-	if err != nil {
-		return err
-	}
-	// Whoever may look into the cache may look at the version.
-	if err := os.Chmod(work, info.Mode().Perm()); err != nil {
+	if err := c.show(work); err != nil {
 		return err
 	}
 	if err := atomicfile.Write(filepath.Join(work, recordFile), append(data, '\n'), 0o644); err != nil {

@@ -183,9 +183,6 @@ func TestSharedCache(t *testing.T) {
 		fetched <- err
 	}()
 	<-begun
-	if err := os.Chmod(filepath.Join(cache, "locks"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	waiting := as("BOOTSTRAP_THEN=use")
 	stdin, err := waiting.StdinPipe()
 	if err != nil {
