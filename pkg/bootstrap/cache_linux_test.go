@@ -165,7 +165,7 @@ func TestSharedCache(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
 		return cmd
 	}
-	wantOutput(t, as(), 5, "the cache of amp: ", "permission denied", cache)
+	wantOutput(t, as(), 5, "the cache of amp: ", "permission denied", "hint: only root can put anything into "+cache)
 
 	// While root fetches, the others wait, and use what has come.
 	file := rawFile + ".gz"
