@@ -45,6 +45,12 @@ func TestFetchProgressLines(t *testing.T) {
 	}
 
 	w.errOut.Reset()
+	e.Waiting(newAmp)
+	if got := w.errOut.String(); got != "sesame: another process is fetching amp "+newAmp+": waiting for it\n" {
+		t.Errorf("got %q", got)
+	}
+
+	w.errOut.Reset()
 	w.quiet = true
 	e.Started(bootstrap.Started{Version: newAmp, Source: "static", Size: megabyte})
 	e.Progress(megabyte / 2)

@@ -5,6 +5,8 @@ package cmd
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"os"
 	"time"
 
@@ -30,6 +32,8 @@ func Main(args []string) int {
 		begun = sandbox.Begin(&sandbox.Command{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
 		defer begun.Close()
 	}
+	// net/http tells the log of servers that break its rules. What matters of that comes as an error.
+	log.SetOutput(io.Discard)
 	ctx, watch := watchSignals(context.Background())
 	defer watch.stop()
 

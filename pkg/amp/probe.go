@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/config/inode"
 	"github.com/sesame-cli/sesame/pkg/sandbox"
@@ -159,16 +160,7 @@ func (p *Prober) save(id identity, c *Capabilities) error {
 	if err := os.MkdirAll(p.CacheDir, dirPrivate); err != nil {
 		return fmt.Errorf("remember what amp can do: %w", err)
 	}
-	tmp, err := os.CreateTemp(p.CacheDir, ".new-*")
-	if err != nil {
-		return fmt.Errorf("remember what amp can do: %w", err)
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("remember what amp can do: %w", err)
-	}
-	if err := os.Rename(tmp.Name(), id.file(p.CacheDir)); err != nil {
+	if err := atomicfile.Write(id.file(p.CacheDir), data, 0o600); err != nil {
 		return fmt.Errorf("remember what amp can do: %w", err)
 	}
 	p.sweep(id)

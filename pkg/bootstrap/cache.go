@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 	"github.com/sesame-cli/sesame/pkg/config/inode"
 )
 
@@ -68,10 +69,30 @@ type cache struct {
 
 // open makes the directory where it is missing, and refuses one that others could put a binary into.
 func (c cache) open() error {
-	if err := os.MkdirAll(filepath.Join(c.dir, locksDir), 0o700); err != nil {
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	return checkPrivate(c.dir)
+	if err := checkPrivate(c.dir); err != nil {
+		return err
+	}
+	locks := filepath.Join(c.dir, locksDir)
+	err := os.Mkdir(locks, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.show(locks)
+}
+
+// show lets those look into a directory of the cache who may look into the cache.
+func (c cache) show(dir string) error {
+	info, err := os.Stat(c.dir)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, info.Mode().Perm())
 }
 
 // checkPrivate fails when dir belongs to, or may be written to by, somebody else. Root is trusted.
@@ -184,21 +205,7 @@ func (c cache) update(r record) error {
 	if err != nil {
 		return err
 	}
-	return c.replace(filepath.Join(r.Version, recordFile), append(data, '\n'))
-}
-
-// replace puts a small file into the cache in one step. name is relative to it.
-func (c cache) replace(name string, data []byte) error {
-	dir, err := os.MkdirTemp(c.dir, workPrefix)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	tmp := filepath.Join(dir, filepath.Base(name))
-	if err := writeSynced(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, filepath.Join(c.dir, name))
+	return atomicfile.Write(filepath.Join(c.dir, r.Version, recordFile), append(data, '\n'), 0o644)
 }
 
 // parts is the directory of what was sent of a version so far. Whoever has its lock may use it.
@@ -269,11 +276,19 @@ func (c cache) store(work string, r record) error {
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(filepath.Join(work, recordFile), append(data, '\n'), 0o600); err != nil {
+	if err := c.show(work); err != nil {
 		return err
 	}
-	if err := syncDir(work); err != nil {
+	if err := atomicfile.Write(filepath.Join(work, recordFile), append(data, '\n'), 0o644); err != nil {
 		return err
+	}
+	// Who cannot make it can hold it while they run the version.
+	unlock, _, err := c.take(r.Version+usedSuffix, true)
+	if err != nil && !errors.Is(err, errLocked) {
+		return err
+	}
+	if err == nil {
+		unlock()
 	}
 	return c.publish(work, r.Version)
 }
@@ -283,7 +298,8 @@ func (c cache) publish(work, version string) error {
 	final := filepath.Join(c.dir, version)
 	err := os.Rename(work, final)
 	if err == nil {
-		return syncDir(c.dir)
+		atomicfile.SyncDir(c.dir)
+		return nil
 	}
 	// There is one already. Without locks, a faster process may have been first.
 	if _, loadErr := c.load(version); loadErr == nil && c.sameFile(work, version) {
@@ -301,7 +317,8 @@ func (c cache) publish(work, version string) error {
 	if err := os.Rename(work, final); err != nil {
 		return err
 	}
-	return syncDir(c.dir)
+	atomicfile.SyncDir(c.dir)
+	return nil
 }
 
 // sameFile reports whether a work directory has what is published already.
@@ -323,29 +340,4 @@ func (c cache) remove(version string) error {
 	}
 	defer os.RemoveAll(trash)
 	return os.Rename(filepath.Join(c.dir, version), filepath.Join(trash, version))
-}
-
-// writeSynced writes a small file and has it on the disk when it returns.
-func writeSynced(path string, data []byte, perm os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// syncDir makes a rename in dir last through a loss of power.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	// Some file systems cannot, and then the rename is as safe as it gets there.
-	_ = d.Sync()
-	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 )
 
 // checkedFile, in the cache, remembers when the sources were last asked.
@@ -31,7 +33,7 @@ func (c cache) setChecked(s checked) error {
 	if err != nil {
 		return err
 	}
-	return c.replace(checkedFile, append(data, '\n'))
+	return atomicfile.Write(filepath.Join(c.dir, checkedFile), append(data, '\n'), 0o600)
 }
 
 // fresh reports whether the sources need not be asked yet. A time to come is of a clock that was wrong.

@@ -23,6 +23,8 @@ const (
 	// the spool is never far behind, large enough that asking for it costs little.
 	minShare = 1 << 20
 	maxShare = 8 << 20
+	// lookAround is how often the reader tells how far it is when nothing comes.
+	lookAround = 250 * time.Millisecond
 )
 
 // download fills a spool with what an artifact sends: over one connection, and
@@ -43,6 +45,18 @@ type download struct {
 func (d *download) start(ctx context.Context) (running context.Context, stop func()) {
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(lookAround)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				d.spool.wake()
+			}
+		}
+	}()
 	go func() {
 		defer close(ended)
 		d.spool.end(d.run(running))
@@ -132,8 +146,8 @@ func (d *download) share() *span {
 // rest of it is handed to others. A size that is not known ends with the body.
 func (d *download) copy(ctx context.Context, body io.Reader, own *span) error {
 	begun, first := time.Now(), own.from
-	buffer := make([]byte, copyBuffer)
 	for own.to < 0 || own.len() > 0 {
+		buffer := d.spool.room()
 		n, err := body.Read(buffer)
 		if own.to >= 0 && int64(n) > own.len() {
 			if own.to == d.artifact.Size {
@@ -145,7 +159,7 @@ func (d *download) copy(ctx context.Context, body io.Reader, own *span) error {
 			return errTooLarge
 		}
 		if n > 0 {
-			if err := d.spool.writeAt(buffer[:n], own.from); err != nil {
+			if err := d.spool.write(buffer, n, own.from); err != nil {
 				return err
 			}
 			own.from += int64(n)
@@ -164,7 +178,7 @@ func (d *download) copy(ctx context.Context, body io.Reader, own *span) error {
 	}
 	// Nothing may follow what was promised.
 	if own.to == d.artifact.Size {
-		if n, _ := io.ReadFull(body, buffer[:1]); n > 0 {
+		if n, _ := io.ReadFull(body, make([]byte, 1)); n > 0 {
 			return fmt.Errorf("%w: %d bytes", errLonger, d.artifact.Size)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -108,6 +110,9 @@ func (in *Installer) cacheFault(err error) *fault.Error {
 		f = f.Hint("the disk or your quota is full: amp needs about 200 MB (`sesame amp prune` removes old versions)")
 	case errors.Is(err, errReadOnly):
 		f = f.Hint("the file system is read-only")
+	case errors.Is(err, fs.ErrPermission) && ownedByAnother(in.cache.dir):
+		return f.Hint("only root can put anything into %s: it has to run `sesame amp install`", in.cache.dir).
+			Hint("XDG_CACHE_HOME puts it elsewhere")
 	}
 	return f.Hint("%s must be yours alone and have about 200 MB free", in.cache.dir).
 		Hint("XDG_CACHE_HOME puts it elsewhere")
@@ -120,4 +125,10 @@ func interrupted(ctx context.Context) *fault.Error {
 		code = fault.Timeout
 	}
 	return fault.New(code, "fetching amp was ended: %w", context.Cause(ctx))
+}
+
+// ownedByAnother reports whether a cache that may be used, so one of root's, is not this user's.
+func ownedByAnother(dir string) bool {
+	info, err := os.Stat(dir)
+	return err == nil && checkPrivate(dir) == nil && !isOwner(info)
 }

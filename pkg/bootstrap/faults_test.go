@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +53,55 @@ func TestProxyThatRefuses(t *testing.T) {
 	}
 }
 
+// TestHTTPSThroughProxy has a proxy lead to a host that only it can reach, unless it is not to be asked.
+func TestHTTPSThroughProxy(t *testing.T) {
+	now := time.Now()
+	s, authority := certified(t, now.Add(-time.Hour), now.Add(time.Hour))
+	data := s.publish(t, newVersion, bootstrap.LinuxX64)
+	var asked atomic.Int32
+	proxy := newSite(t, func(http.Handler) *httptest.Server {
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodConnect || r.Host != "mirror.invalid:443" || r.Header.Get("Proxy-Authorization") == "" {
+				t.Errorf("%s %s", r.Method, r.Host)
+			}
+			asked.Add(1)
+			there, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer there.Close()
+			here, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer here.Close()
+			_, _ = here.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+			go func() { _, _ = io.Copy(there, here) }()
+			_, _ = io.Copy(here, there)
+		}))
+	})
+	environ := []string{"SSL_CERT_FILE=" + authority, "HTTPS_PROXY=http://user:hunter2@" + proxy.Listener.Addr().String()}
+	in := installer(t, bootstrap.Options{Sources: sources(t, bootstrap.Network{Environ: environ}, "https://mirror.invalid")})
+	b, err := in.Install(t.Context(), newVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, b.Path, data)
+	before := asked.Load()
+	if before == 0 {
+		t.Error("the proxy was not asked")
+	}
+	environ = append(environ, "NO_PROXY=mirror.invalid")
+	in = installer(t, bootstrap.Options{Sources: sources(t, bootstrap.Network{Environ: environ}, "https://mirror.invalid")})
+	_, err = in.Install(t.Context(), newVersion)
+	wantFault(t, err, fault.BootstrapFailed, "mirror.invalid")
+	if asked.Load() != before {
+		t.Error("NO_PROXY did not count")
+	}
+}
+
 // certified is a server with a certificate of its own, valid as long as told.
 func certified(t *testing.T, from, to time.Time) (s *site, authority string) {
 	t.Helper()
@@ -60,7 +111,7 @@ func certified(t *testing.T, from, to time.Time) (s *site, authority string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mirror"}, NotBefore: from, NotAfter: to,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"mirror.invalid"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -144,6 +195,43 @@ func TestCacheRemovedInMidRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFile(t, b.Path, data)
+}
+
+// TestCacheRemovedWhileWaiting has the one that waited make a cache of its own.
+func TestCacheRemovedWhileWaiting(t *testing.T) {
+	s := newSite(t, httptest.NewServer)
+	data := s.publish(t, newVersion, bootstrap.LinuxX64)
+	s.handle(rawFile+".gz", nil)
+	begun, removed := make(chan struct{}), make(chan struct{})
+	s.ranged(rawFile, data, func(sent int, r *http.Request) {
+		if s.hits(rawFile) == 1 && sent > len(data)/2 {
+			select {
+			case begun <- struct{}{}:
+			default:
+			}
+			<-removed
+		}
+	})
+	cache := filepath.Join(t.TempDir(), "amp")
+	list := sources(t, bootstrap.Network{}, s.URL)
+	first := make(chan error, 1)
+	go func() {
+		_, err := installer(t, bootstrap.Options{Dir: cache, Sources: list}).Ensure(t.Context(), newVersion)
+		first <- err
+	}()
+	<-begun
+	in := installer(t, bootstrap.Options{Dir: cache, Sources: list, Events: bootstrap.Events{Waiting: func(string) {
+		if err := os.RemoveAll(cache); err != nil {
+			t.Error(err)
+		}
+		close(removed)
+	}}})
+	b, err := in.Ensure(t.Context(), newVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, b.Path, data)
+	wantFault(t, <-first, fault.BootstrapFailed, "the cache of amp", cache)
 }
 
 // TestContentLengthThatIsWrong is of servers that promise less than the file has.

@@ -3,7 +3,6 @@ package bootstrap
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -108,8 +107,10 @@ func (v *delivery) take(ctx context.Context, d *download, part *partial) (receiv
 		v.events.progress(d.spool.count())
 		part.note(d.artifact, d.spool.frontier(), v.now())
 	}}
+	// A bar that stands still shows that, and a kill meanwhile loses nothing.
+	d.spool.idle = w.progress
 	var file *os.File
-	got, err := receive(w, d.artifact, "package/"+v.req.Platform.Executable(), v.pin, func() (io.Writer, error) {
+	got, err := receive(w, d.artifact, "package/"+v.req.Platform.Executable(), v.pin, func() (*os.File, error) {
 		var err error
 		file, err = os.OpenFile(v.unpacked(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		return file, err

@@ -41,7 +41,13 @@ func flock(f *os.File, shared bool) error {
 // ownedByUs reports whether a file is this user's, or root's.
 func ownedByUs(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (st.Uid == 0 || int(st.Uid) == os.Geteuid())
+	return ok && st.Uid == 0 || isOwner(info)
+}
+
+// isOwner reports whether a file is this user's.
+func isOwner(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
 }
 
 // mayExecute asks the kernel; for root it wants an x bit too, as execve does.

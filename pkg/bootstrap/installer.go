@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -115,7 +114,7 @@ func (in *Installer) Refresh(ctx context.Context, have Binary) (Binary, error) {
 		return Binary{}, err
 	}
 	unlock, _, err := in.cache.try(refreshLock)
-	if errors.Is(err, errLocked) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errReadOnly) {
+	if errors.Is(err, errLocked) || isReadOnly(err) {
 		return Binary{}, nil // somebody else does it, or this cache is somebody else's to fill
 	}
 	if err != nil {
@@ -183,7 +182,7 @@ func (in *Installer) host(want string) (Platform, error) {
 	if in.platform != "" {
 		return in.platform, nil
 	}
-	return DetectPlatform(runtime.GOOS, runtime.GOARCH, "/")
+	return DetectPlatform(runtime.GOOS, processor(runtime.GOOS, runtime.GOARCH, sysctl), "/")
 }
 
 // refreshLock is held while a process looks for a newer version.

@@ -183,7 +183,7 @@ func (in *Installer) Prune(ctx context.Context, keep int, protect ...string) ([]
 	return removed, nil
 }
 
-// sweepOld removes work directories that nobody has touched since before.
+// sweepOld removes what nobody has touched since before, of what has no name yet.
 func (c cache) sweepOld(before time.Time) {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -191,7 +191,7 @@ func (c cache) sweepOld(before time.Time) {
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		left := strings.HasPrefix(e.Name(), workPrefix) || strings.HasPrefix(e.Name(), partsPrefix)
+		left := strings.HasPrefix(e.Name(), ".") // work, parts, and files that were to replace others
 		if err == nil && left && info.ModTime().Before(before) {
 			_ = os.RemoveAll(filepath.Join(c.dir, e.Name()))
 		}

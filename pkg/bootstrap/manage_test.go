@@ -199,7 +199,7 @@ func TestCachePermissions(t *testing.T) {
 		cache:                                        0o700,
 		filepath.Join(cache, newVersion):             0o700,
 		filepath.Join(cache, newVersion, "amp"):      0o555,
-		filepath.Join(cache, newVersion, "amp.json"): 0o600,
+		filepath.Join(cache, newVersion, "amp.json"): 0o644,
 	} {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != want {

@@ -14,13 +14,13 @@ import (
 )
 
 // transport returns base as npm's configuration wants it: its authorities, its
-// proxy, its strictness. A base that is no *http.Transport stays as it is.
+// proxy, its strictness. A base that is not one of ours stays as it is.
 func (c *npmConfig) transport(base http.RoundTripper) (rt http.RoundTripper, warnings []string, err error) {
-	t, ok := base.(*http.Transport)
+	lazy, ok := base.(lazyTransport)
 	if !ok {
 		return base, nil, nil
 	}
-	t = t.Clone()
+	t := lazy().Clone()
 	if t.TLSClientConfig == nil {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}

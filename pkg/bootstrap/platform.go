@@ -66,6 +66,18 @@ func DetectPlatform(goos, goarch, root string) (Platform, error) {
 		Hint("give an executable of your own with --amp-path")
 }
 
+// processor is the machine's, in Go's words, for a program that was built for goarch: Rosetta runs
+// programs for x64 on Apple's own, which starts Amp's arm64 build as well and quicker, and lacks
+// instructions that the x64 build wants. sysctl reads a number from the system.
+func processor(goos, goarch string, sysctl func(name string) (uint32, error)) string {
+	if goos == "darwin" && goarch == "amd64" {
+		if translated, err := sysctl("sysctl.proc_translated"); err == nil && translated == 1 {
+			return "arm64"
+		}
+	}
+	return goarch
+}
+
 // needGlibc fails on a host that has musl's loader and lacks glibc's. One that
 // has neither (NixOS, say) is left to what happens when Amp starts.
 func needGlibc(root, loader string) error {

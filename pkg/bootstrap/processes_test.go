@@ -4,68 +4,18 @@ package bootstrap_test
 
 import (
 	"bufio"
-	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/bootstrap"
-	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
-
-// TestMain becomes a process that installs one version, when it is told to.
-func TestMain(m *testing.M) {
-	if os.Getenv("BOOTSTRAP_CHILD") == "" {
-		os.Exit(m.Run())
-	}
-	if limit, err := strconv.ParseUint(os.Getenv("BOOTSTRAP_FSIZE"), 10, 64); err == nil {
-		signal.Ignore(syscall.SIGXFSZ) // so that the write fails, as on a full disk
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
-			fmt.Println(err)
-			os.Exit(9)
-		}
-	}
-	list, err := bootstrap.ParseSources(strings.Fields(os.Getenv("BOOTSTRAP_SOURCES")), bootstrap.Network{Timeouts: quick()})
-	if err == nil {
-		var in *bootstrap.Installer
-		in, err = bootstrap.New(bootstrap.Options{Dir: os.Getenv("BOOTSTRAP_DIR"), Sources: list, Platform: bootstrap.LinuxX64, Timeouts: quick(), Events: bootstrap.Events{
-			Waiting: func(string) { fmt.Println("waiting") },
-		}})
-		if err == nil {
-			var b bootstrap.Binary
-			b, err = in.Ensure(context.Background(), newVersion)
-			fmt.Println(b.Path)
-		}
-	}
-	if err != nil {
-		fmt.Println(fault.CodeOf(err), err)
-		os.Exit(5)
-	}
-	os.Exit(0)
-}
-
-func child(t *testing.T, cache string, env ...string) *exec.Cmd {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append([]string{"BOOTSTRAP_CHILD=1", "BOOTSTRAP_DIR=" + cache, "HOME=" + t.TempDir()}, env...)
-	return cmd
-}
 
 func TestGoroutinesShareOneDownload(t *testing.T) {
 	s := newSite(t, httptest.NewServer)

@@ -4,21 +4,25 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 const (
 	// copyBuffer is the size of reads and writes, in bytes.
 	copyBuffer = 256 << 10
+	// writebackStep is how much is written before the disk is told to begin with it, in bytes.
+	writebackStep = 8 << 20
 	// maxBinary bounds Amp's file, about ten times of what it is, in bytes.
 	maxBinary = 1 << 30
 	// maxTarEntries bounds how long an archive may keep us busy.
@@ -66,14 +70,14 @@ func checksums(a *Artifact, pin Digest) (onWire, onFile hash.Hash, err error) {
 // receive unpacks what comes out of the wire into the file that create makes, while it
 // hashes both what comes and what is written. It returns an error unless everything is
 // as the source, and the pin if there is one, says. What was written before an error must not be used.
-func receive(in *wire, a *Artifact, entry string, pin Digest, create func() (io.Writer, error)) (received, error) {
+func receive(in *wire, a *Artifact, entry string, pin Digest, create func() (*os.File, error)) (received, error) {
 	onWire, onFile, err := checksums(a, pin)
 	if err != nil {
 		return received{}, err
 	}
 	in.sum = onWire
 	out := &fileSink{create: create, sum: newHash("sha256"), extra: onFile}
-	raw, err := unpack(a.Packing, in, out, entry)
+	raw, err := unpack(a.Packing, in, in.spool.file, out, entry)
 	var local *writeError
 	if in.ctx.Err() != nil || errors.As(err, &local) || in.err != nil || errors.Is(err, errTooLarge) {
 		return received{}, in.because(err)
@@ -115,7 +119,7 @@ func receive(in *wire, a *Artifact, entry string, pin Digest, create func() (io.
 }
 
 // unpack copies the program from what is sent to dst, and reports whether that was all that there was to do.
-func unpack(packing Packing, src io.Reader, dst *fileSink, entry string) (raw bool, err error) {
+func unpack(packing Packing, src io.Reader, spooled *os.File, dst *fileSink, entry string) (raw bool, err error) {
 	buffered := bufio.NewReaderSize(src, copyBuffer)
 	if packing == RawOrGzip {
 		packing = Raw
@@ -126,8 +130,9 @@ func unpack(packing Packing, src io.Reader, dst *fileSink, entry string) (raw bo
 	switch packing {
 	case Raw:
 		// It is in the spool, and hashing is all that is left.
-		dst.create = nil
-		return true, copyFile(dst, buffered)
+		dst.file, dst.written = spooled, true
+		_, err := buffered.WriteTo(dst)
+		return true, err
 	case Gzip, NPMTarball:
 		z, err := gzip.NewReader(buffered)
 		if err != nil {
@@ -236,17 +241,41 @@ func (w *wire) Read(p []byte) (int, error) {
 		return 0, w.err
 	}
 	n, err := w.spool.Read(p)
+	w.came(p[:n], err)
+	return n, err
+}
+
+// WriteTo does without the buffer that Read needs.
+func (w *wire) WriteTo(dst io.Writer) (total int64, err error) {
+	for w.err == nil {
+		p, err := w.spool.next()
+		w.came(p, err)
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			break
+		}
+		n, err := dst.Write(p)
+		if total += int64(n); err != nil {
+			return total, err
+		}
+	}
+	return total, w.err
+}
+
+// came takes note of what was read.
+func (w *wire) came(p []byte, err error) {
 	if len(w.head) < headLen {
-		w.head = append(w.head, p[:min(n, headLen-len(w.head))]...)
+		w.head = append(w.head, p[:min(len(p), headLen-len(w.head))]...)
 	}
 	if w.sum != nil {
-		w.sum.Write(p[:n])
+		w.sum.Write(p)
 	}
 	w.progress()
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.err = err
 	}
-	return n, err
 }
 
 // because returns what happened on the wire, in the place of what was made of it.
@@ -259,12 +288,14 @@ func (w *wire) because(err error) error {
 
 // fileSink is Amp's file as it is written: counted, hashed, bounded.
 type fileSink struct {
-	create func() (io.Writer, error) // nil: it is only hashed
-	dst    io.Writer
-	sum    hash.Hash
-	extra  hash.Hash // what the source's digest is compared with; nil without one
-	size   int64
-	head   []byte
+	create  func() (*os.File, error)
+	file    *os.File // nil until there is something to write
+	written bool     // by somebody else, and here only hashed
+	sum     hash.Hash
+	extra   hash.Hash // what the source's digest is compared with; nil without one
+	size    int64
+	begun   int64 // up to where the disk was told to write
+	head    []byte
 }
 
 func (s *fileSink) Write(p []byte) (int, error) {
@@ -278,18 +309,22 @@ func (s *fileSink) Write(p []byte) (int, error) {
 	if s.extra != nil {
 		s.extra.Write(p)
 	}
-	s.size += int64(len(p))
-	if s.create == nil {
-		return len(p), nil
-	}
-	if s.dst == nil {
+	if s.file == nil {
 		var err error
-		if s.dst, err = s.create(); err != nil {
+		if s.file, err = s.create(); err != nil {
 			return 0, &writeError{err: err}
 		}
 	}
-	if n, err := s.dst.Write(p); err != nil {
-		return n, &writeError{err: err}
+	if !s.written {
+		if n, err := s.file.Write(p); err != nil {
+			return n, &writeError{err: err}
+		}
+	}
+	s.size += int64(len(p))
+	if s.size-s.begun >= writebackStep {
+		// What is on its way to the disk already need not be waited for at the end.
+		beginWriteback(s.file, s.begun, s.size-s.begun)
+		s.begun = s.size
 	}
 	return len(p), nil
 }

@@ -38,8 +38,8 @@ func ripgrepFile(p Platform) string {
 }
 
 // Ripgrep returns the path of a ripgrep for Amp, in dir, and fetches it where it is
-// missing: from npm or a directory (DIR/ripgrep/15.0.0/<platform>-rg), if they are among the
-// sources. It is hashed every time. A failure is not repeated for a day, but returned again.
+// missing: from npm, or a mirror or directory (ripgrep/15.0.0/<platform>-rg in it), if they are
+// among the sources. It is hashed every time. A failure is not repeated for a day, but returned again.
 func (in *Installer) Ripgrep(ctx context.Context, dir string) (string, error) {
 	host, err := in.host(Latest)
 	if err != nil {
@@ -101,8 +101,13 @@ func (in *Installer) fetchRipgrep(ctx context.Context, c cache, host Platform, w
 			}
 		case *directory:
 			source = ripgrepDirectory{s}
+		case *tree:
+			if s.base == staticBase || s.base == storageBase {
+				continue // Amp's own trees have none that is known by its digest
+			}
+			source = ripgrepTree{s}
 		default:
-			continue // Amp's own trees have none that is known by its digest
+			continue
 		}
 		err := in.takeRipgrep(ctx, c, source, req, want, path)
 		if err == nil {
@@ -146,7 +151,7 @@ func (in *Installer) takeRipgrep(ctx context.Context, c cache, source Source, re
 	}
 	defer file.Close()
 	w := &wire{ctx: running, spool: d.spool, progress: func() {}}
-	got, err := receive(w, a, "package/bin/"+filepath.Base(path), want, func() (io.Writer, error) { return file, nil })
+	got, err := receive(w, a, "package/bin/"+filepath.Base(path), want, func() (*os.File, error) { return file, nil })
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.URL, err)
 	}
@@ -167,11 +172,23 @@ func (in *Installer) takeRipgrep(ctx context.Context, c cache, source Source, re
 	return os.Rename(filepath.Dir(made), filepath.Dir(path))
 }
 
+// ripgrepName is its place in a mirror or a directory.
+func ripgrepName(p Platform) string {
+	return "ripgrep/" + ripgrepVersion + "/" + string(p) + "-" + ripgrepFile(p)
+}
+
+// ripgrepTree is the ripgrep of a mirror of Amp.
+type ripgrepTree struct{ *tree }
+
+func (t ripgrepTree) Open(ctx context.Context, req Request) (*Artifact, error) {
+	return t.open(ctx, t.base+"/"+ripgrepName(req.Platform), req)
+}
+
 // ripgrepDirectory is the ripgrep of a directory that is a source of Amp.
 type ripgrepDirectory struct{ *directory }
 
 func (d ripgrepDirectory) Open(_ context.Context, req Request) (*Artifact, error) {
-	file := filepath.Join(d.dir, "ripgrep", ripgrepVersion, string(req.Platform)+"-"+ripgrepFile(req.Platform))
+	file := filepath.Join(d.dir, filepath.FromSlash(ripgrepName(req.Platform)))
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err

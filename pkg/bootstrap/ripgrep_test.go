@@ -18,7 +18,7 @@ import (
 // TestRipgrep gets the real one from npm's registry, as npm is configured here.
 func TestRipgrep(t *testing.T) {
 	if testing.Short() && os.Getenv("CI") == "" {
-		t.Skip("fetches 2 MB")
+		t.Skip("fetches 12 MB")
 	}
 	host, err := bootstrap.DetectPlatform(runtime.GOOS, runtime.GOARCH, "/")
 	if err != nil {
@@ -44,6 +44,15 @@ func TestRipgrep(t *testing.T) {
 	}
 	check(path)
 
+	// The digests of the other platforms are those of real packages, too.
+	for _, other := range []bootstrap.Platform{
+		bootstrap.DarwinARM64, bootstrap.DarwinX64, bootstrap.LinuxARM64, bootstrap.LinuxX64, bootstrap.LinuxX64Baseline, bootstrap.WindowsX64,
+	} {
+		if _, err := installer(t, bootstrap.Options{Platform: other, Sources: real}).Ripgrep(t.Context(), filepath.Join(t.TempDir(), "ripgrep")); err != nil {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+
 	// The second time there is nothing to ask for; what was changed is not given to Amp.
 	none := installer(t, bootstrap.Options{Platform: host})
 	if again, err := none.Ripgrep(t.Context(), dir); err != nil || again != path {
@@ -61,7 +70,7 @@ func TestRipgrep(t *testing.T) {
 		t.Errorf("%s was taken", bad)
 	}
 
-	// A directory that has it does without a network; one that has another file does not.
+	// A directory or a mirror that has it does without a network; one that has another file does not.
 	mirror := t.TempDir()
 	file := filepath.Join(mirror, "ripgrep", "15.0.0", string(host)+"-rg")
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -71,13 +80,17 @@ func TestRipgrep(t *testing.T) {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		local := installer(t, bootstrap.Options{Platform: host, Sources: sources(t, bootstrap.Network{}, mirror)})
-		path, err := local.Ripgrep(t.Context(), filepath.Join(t.TempDir(), "ripgrep"))
-		if (err == nil) != good {
-			t.Errorf("%q, %v, want %v", path, err, good)
-		}
-		if good && err == nil {
-			check(path)
+		s := newSite(t, httptest.NewServer)
+		s.serve("/ripgrep/15.0.0/"+string(host)+"-rg", []byte(content))
+		for _, source := range []string{mirror, s.URL} {
+			local := installer(t, bootstrap.Options{Platform: host, Sources: sources(t, bootstrap.Network{}, source)})
+			path, err := local.Ripgrep(t.Context(), filepath.Join(t.TempDir(), "ripgrep"))
+			if (err == nil) != good {
+				t.Errorf("%s: %q, %v, want %v", source, path, err, good)
+			}
+			if good && err == nil {
+				check(path)
+			}
 		}
 	}
 }

@@ -1,45 +1,73 @@
 package bootstrap
 
 import (
+	"bytes"
 	"crypto/x509"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
-// roots returns the system's authorities and those of SSL_CERT_FILE and
-// SSL_CERT_DIR, which Go itself reads on some systems only; nil, which is the
-// system's, where neither is set. A file that cannot be used fails with [fault.Usage].
-func roots(environ []string) (*x509.CertPool, error) {
-	var files []string
-	if file := firstEnv(environ, "SSL_CERT_FILE"); file != "" {
-		files = append(files, file)
+// authorities are those of SSL_CERT_FILE and SSL_CERT_DIR, which Go itself reads on some systems only.
+type authorities struct {
+	pem []byte // what SSL_CERT_FILE has
+	dir string
+}
+
+// authoritiesOf reads the environment. A file that cannot be used fails with [fault.Usage].
+func authoritiesOf(environ []string) (authorities, error) {
+	a := authorities{dir: firstEnv(environ, "SSL_CERT_DIR")}
+	file := firstEnv(environ, "SSL_CERT_FILE")
+	if file == "" {
+		return a, nil
 	}
-	for _, dir := range filepath.SplitList(firstEnv(environ, "SSL_CERT_DIR")) {
-		list, err := filepath.Glob(filepath.Join(dir, "*"))
-		if err != nil {
-			return nil, fault.New(fault.Usage, "SSL_CERT_DIR: %s: %w", dir, err)
-		}
-		files = append(files, list...)
+	var err error
+	if a.pem, err = os.ReadFile(file); err == nil && !bytes.Contains(a.pem, []byte("-----BEGIN CERTIFICATE-----")) {
+		err = errors.New(file + " has no certificate in it")
 	}
-	if len(files) == 0 {
-		return nil, nil
+	if err != nil {
+		return authorities{}, fault.New(fault.Usage, "SSL_CERT_FILE: %w", err).Hint("unset it, or name a file of certificates (PEM)")
+	}
+	return a, nil
+}
+
+// pool has the system's authorities as well; nil, which is only those, where neither variable is set.
+func (a authorities) pool() *x509.CertPool {
+	if a.pem == nil && a.dir == "" {
+		return nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	for i, file := range files {
-		pem, err := os.ReadFile(file)
-		named := i == 0 && firstEnv(environ, "SSL_CERT_FILE") != ""
-		if err != nil && named {
-			return nil, fault.New(fault.Usage, "SSL_CERT_FILE: %w", err).Hint("unset it, or name a file of certificates (PEM)")
-		}
-		if !pool.AppendCertsFromPEM(pem) && named {
-			return nil, fault.New(fault.Usage, "SSL_CERT_FILE: %s has no certificate in it", file).
-				Hint("unset it, or name a file of certificates (PEM)")
+	pool.AppendCertsFromPEM(a.pem)
+	for _, dir := range filepath.SplitList(a.dir) {
+		entries, _ := os.ReadDir(dir) // one that is not there has no certificates, as for Go and OpenSSL
+		for _, e := range entries {
+			if pem, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil {
+				pool.AppendCertsFromPEM(pem)
+			}
 		}
 	}
-	return pool, nil
+	return pool
 }
+
+// lazyTransport is made when the first request is: to parse all authorities takes longer
+// than all the rest of a start with a cached Amp.
+type lazyTransport func() *http.Transport
+
+func newLazyTransport(n Network) (lazyTransport, error) {
+	a, err := authoritiesOf(n.Environ)
+	if err != nil {
+		return nil, err
+	}
+	return sync.OnceValue(func() *http.Transport {
+		return newTransport(n.Environ, n.Timeouts.orDefault(), a.pool())
+	}), nil
+}
+
+func (t lazyTransport) RoundTrip(r *http.Request) (*http.Response, error) { return t().RoundTrip(r) }

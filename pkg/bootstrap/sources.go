@@ -41,11 +41,11 @@ func ParseSources(values []string, n Network) ([]Source, error) {
 		values = []string{"static", "storage", "npm"}
 	}
 	if n.Transport == nil {
-		authorities, err := roots(n.Environ)
+		t, err := newLazyTransport(n)
 		if err != nil {
 			return nil, err
 		}
-		n.Transport = newTransport(n.Environ, n.Timeouts.orDefault(), authorities) // one pool of connections for all
+		n.Transport = t // one pool of connections for all
 	}
 	get := newGetter(n.Transport, n.UserAgent, n.Timeouts.orDefault())
 	sources := make([]Source, 0, len(values))

@@ -188,7 +188,7 @@ func TestTreeFaults(t *testing.T) {
 		},
 		"broken gzip": {
 			spoil: func(s *site, _ []byte) { s.serve(file+".gz", []byte("\x1f\x8b\x08 and so on, but no deflate stream")) },
-			words: []string{"flate", file + ".gz"},
+			words: []string{"not gzip", file + ".gz"},
 		},
 		"500": {
 			spoil: raw(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
@@ -102,22 +103,7 @@ func (s KeyStore) write(file credentialsFile) error {
 	if err := MakePrivate(dir); err != nil {
 		return fmt.Errorf("store the key: %w", err)
 	}
-	tmp, err := os.CreateTemp(dir, ".credentials-*") // made 0600
-	if err != nil {
-		return fmt.Errorf("store the key: %w", err)
-	}
-	defer os.Remove(tmp.Name()) // gone already when all went well
-	_, err = tmp.Write(append(data, '\n'))
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), s.Path)
-	}
-	if err != nil {
+	if err := atomicfile.Write(s.Path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("store the key: %w", err)
 	}
 	return nil

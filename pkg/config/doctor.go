@@ -82,7 +82,7 @@ func dirsResult(dirs Dirs) check.Result {
 		{dirs.State, "XDG_STATE_HOME", "no session can be kept", true},
 	} {
 		trouble := judgeDir(d.path)
-		if trouble.what == "" {
+		if trouble.what == "" || d.variable == "XDG_CACHE_HOME" && filledByRoot(d.path) {
 			continue
 		}
 		r := check.Warned("%s: %s, so that %s", trouble.where, trouble.what, d.without)

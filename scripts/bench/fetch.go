@@ -31,6 +31,7 @@ const (
 type mirror struct {
 	*httptest.Server
 	file, packed []byte
+	digest       string // of file, and its line in the tree
 	served       atomic.Int64
 	slow         atomic.Bool
 	gzipped      atomic.Bool
@@ -46,6 +47,8 @@ func newMirror() (*mirror, error) {
 		}
 	}
 	copy(m.file, "#!/bin/sh\nexit 0\n#")
+	sum := sha256.Sum256(m.file)
+	m.digest = hex.EncodeToString(sum[:])
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	if _, err := z.Write(m.file); err != nil {
@@ -63,8 +66,7 @@ func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data := m.file
 	switch name := filepath.Base(r.URL.Path); {
 	case strings.HasSuffix(name, ".sha256"):
-		sum := sha256.Sum256(m.file)
-		fmt.Fprintln(w, hex.EncodeToString(sum[:]))
+		fmt.Fprintln(w, m.digest)
 		return
 	case name == "cli-version.txt":
 		fmt.Fprintln(w, fetchVersion)
@@ -114,22 +116,36 @@ func (b *place) fetch(ctx context.Context) error {
 	runs := max(b.runs/6, 3)
 	url := m.URL + "/" + fetchVersion + "/amp-linux-x64"
 	env := b.env("SESAME_AMP_SOURCES=" + m.URL)
-	install := []string{"sh", "-c", "rm -rf ~/.cache/sesame/amp; exec " + b.sesame + " amp install -q " + fetchVersion}
-	shell := func(line string) []string { return []string{"sh", "-c", line} }
-	sesame := side{name: "sesame amp install", args: install, env: env}
-
-	fmt.Println("fetch: 100 MB from the loopback, verified and in the cache")
-	if err := b.compare(ctx, runs, sesame, side{name: "curl | tee | sha256sum", args: shell("curl -s " + url + " | tee file | sha256sum"), env: env}); err != nil {
-		return err
+	install := []string{b.sesame, "amp", "install", "-q", fetchVersion}
+	// All begin with nothing there: to remove 100 MB takes its time, too.
+	clear := func() error {
+		return errors.Join(os.RemoveAll(filepath.Join(b.home, ".cache", "sesame", "amp")), os.RemoveAll(filepath.Join(b.project, "file")))
 	}
-	if err := b.compare(ctx, runs, sesame, side{name: "curl -o", args: shell("curl -s -o file " + url), env: env}); err != nil {
+	shell := func(name, line string) side {
+		return side{name: name, args: []string{"sh", "-c", line}, env: env, prepare: clear}
+	}
+	sesame := side{name: "sesame amp install", args: install, env: env, prepare: clear}
+
+	fmt.Println("fetch: 100 MB from the loopback, verified, in the cache and on the disk")
+	for _, peer := range []side{
+		shell("curl | tee | sha256sum", "curl -s "+url+" | tee file | sha256sum"),
+		shell("curl | tee | openssl sha256", "curl -s "+url+" | tee file | openssl dgst -sha256"),
+		shell("curl | sha256, no file", "curl -s "+url+" | openssl dgst -sha256"),
+		shell("curl -o, sync", "curl -s -o file "+url+" && sync file"),
+		shell("curl -o", "curl -s -o file "+url),
+	} {
+		if err := b.compare(ctx, runs, sesame, peer); err != nil {
+			return err
+		}
+	}
+	if err := clear(); err != nil {
 		return err
 	}
 	fmt.Printf("  peak memory %.1f MB\n", float64(b.peak(ctx, install, env))/1e6)
 
 	fmt.Println("fetch: the same, 20 MB/s for each connection")
 	m.slow.Store(true)
-	err = b.compare(ctx, 3, sesame, side{name: "curl -o", args: shell("curl -s -o file " + url), env: env})
+	err = b.compare(ctx, 3, sesame, shell("curl -o", "curl -s -o file "+url))
 	m.slow.Store(false)
 	if err != nil {
 		return err
@@ -140,18 +156,41 @@ func (b *place) fetch(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(b.project, "file.gz"), m.packed, 0o600); err != nil {
 		return err
 	}
-	if err := b.compare(ctx, runs, sesame, side{name: "gunzip", args: shell("gunzip -c file.gz > file"), env: env}); err != nil {
+	for _, peer := range []side{
+		shell("gunzip", "gunzip -c file.gz > file"),
+		shell("curl -o (the network alone)", "curl -s -o file "+url+".gz"),
+	} {
+		if err := b.compare(ctx, runs, sesame, peer); err != nil {
+			return err
+		}
+	}
+	if err := clear(); err != nil {
 		return err
 	}
 	fmt.Printf("  peak memory %.1f MB\n", float64(b.peak(ctx, install, env))/1e6)
 	m.gzipped.Store(false)
 
-	fmt.Println("fetch: what is cached")
+	fmt.Println("fetch: what is cached, with the authorities of SSL_CERT_FILE")
+	bundle, err := certificates()
+	if err != nil {
+		return err
+	}
+	env = append(env, "SSL_CERT_FILE="+bundle)
 	if err := b.compare(ctx, runs*5, side{name: "sesame amp path", args: []string{b.sesame, "amp", "path"}, env: env},
 		side{name: "sesame version", args: []string{b.sesame, "version"}, env: env}); err != nil {
 		return err
 	}
 	return b.crowd(ctx, m, env)
+}
+
+// certificates is a system's bundle of authorities.
+func certificates() (string, error) {
+	for _, file := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"} {
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+	}
+	return "", errors.New("this system has no bundle of authorities (Debian: apt-get install ca-certificates)")
 }
 
 // peak is the largest resident set of a command, in bytes. The kernel's own account of it

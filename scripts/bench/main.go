@@ -117,6 +117,8 @@ type side struct {
 	env   []string
 	stdin string
 	dir   string // the project when empty
+	// prepare is done before each run, and not measured. Nil for nothing.
+	prepare func() error
 }
 
 // run runs a side once and returns its output, which may have errors in it, and how long it took.
@@ -137,6 +139,11 @@ func (b *place) measure(ctx context.Context, runs int, sides ...side) ([][]time.
 	times := make([][]time.Duration, len(sides))
 	for i := range runs + 2 { // two to warm up
 		for k, s := range sides {
+			if s.prepare != nil {
+				if err := s.prepare(); err != nil {
+					return nil, err
+				}
+			}
 			_, took, err := b.run(ctx, s)
 			if err != nil {
 				return nil, err

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 )
 
 const failureName = "last-failure.json"
@@ -41,16 +43,7 @@ func NoteFailure(state string, f *Failure) error {
 	if err := os.MkdirAll(state, dirPrivate); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(state, ".failure-*") // made 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(append(data, '\n'))
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return atomicfile.Write(path, append(data, '\n'), filePrivate)
 }
 
 // LastFailure is what NoteFailure kept; nil where the last turn ended well or there was none.

@@ -27,12 +27,3 @@ func lockFile(f *os.File, alone bool) error {
 		}
 	}
 }
-
-// syncDir makes the names in a directory last. Some file systems cannot; what
-// they would lose is the newest state, not the session.
-func syncDir(path string) {
-	if d, err := os.Open(path); err == nil {
-		_ = d.Sync()
-		_ = d.Close()
-	}
-}

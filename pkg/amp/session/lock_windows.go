@@ -20,6 +20,3 @@ func lockFile(f *os.File, alone bool) error {
 	}
 	return err
 }
-
-// syncDir is nothing here: NTFS journals names itself.
-func syncDir(string) {}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 )
 
 // Session is a session in use: nobody else can be, until it is closed or its
@@ -128,22 +130,8 @@ func (s *Session) save() error {
 	if err != nil {
 		return stateFault(err)
 	}
-	// One name is enough: only the holder of the lock writes.
-	tmp := filepath.Join(s.dir, recordName+".new")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, filePrivate)
-	if err != nil {
+	if err := atomicfile.Write(filepath.Join(s.dir, recordName), append(data, '\n'), filePrivate); err != nil {
 		return stateFault(err)
 	}
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return stateFault(err)
-	}
-	if err := os.Rename(tmp, filepath.Join(s.dir, recordName)); err != nil {
-		return stateFault(err)
-	}
-	syncDir(s.dir)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/atomicfile"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
@@ -97,7 +98,7 @@ func (s *Store) begin(r Record, now time.Time) (*Session, error) {
 		_ = session.Close()
 		return nil, err
 	}
-	syncDir(s.dir)
+	atomicfile.SyncDir(s.dir)
 	return session, nil
 }
 

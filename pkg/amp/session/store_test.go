@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -388,12 +389,17 @@ func TestFailedSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = session.Close() }()
-	// A directory in the place of the temporary file fails for root, too.
-	if err := os.Mkdir(filepath.Join(session.Dir(), recordName+".new"), 0o700); err != nil {
+	// A directory in the place of the record fails for root, too.
+	record := filepath.Join(session.Dir(), recordName)
+	aside := record + ".aside"
+	if err := errors.Join(os.Rename(record, aside), os.Mkdir(record, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	if err := session.SetThread("T-1"); fault.CodeOf(err) != fault.Internal {
 		t.Fatalf("got %v", err)
+	}
+	if err := errors.Join(os.Remove(record), os.Rename(aside, record)); err != nil {
+		t.Fatal(err)
 	}
 	if session.Record().ThreadID != "" {
 		t.Error("the record says what the file does not")
