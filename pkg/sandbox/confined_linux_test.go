@@ -131,12 +131,15 @@ def flip():
     while not stop:
         for b in (good, bad, netlink):
             ctypes.memmove(buf, b, 16)
-threading.Thread(target=flip).start()
+threading.Thread(target=flip, daemon=True).start()
 end = time.time() + 2
 while time.time() < end:
     s = socket.socket()
     if libc.connect(s.fileno(), buf, 16) == 0:
-        s.send(b"GET / HTTP/1.0\r\n\r\n")
+        try:
+            s.send(b"GET / HTTP/1.0\r\n\r\n")
+        except OSError:
+            pass # the gateway refuses by a reset, which may come before
     s.close()
     s = socket.socket()
     if libc.bind(s.fileno(), buf, 16) == 0 and libc.listen(s.fileno(), 1) == 0 and not s.getsockname()[0].startswith("127."):
