@@ -16,6 +16,15 @@ import (
 // explains tells whether the policy is to be explained instead of used.
 func (o *sandboxOptions) explains() bool { return o.explain || len(o.paths)+len(o.hosts) > 0 }
 
+// asHeld is the policy for the tier that carries it out here: what becomes of a path differs from tier to tier.
+func asHeld(p *sandbox.Policy, tier sandbox.Tier) *sandbox.Policy {
+	held := *p
+	if tier != "" {
+		held.Tier = tier
+	}
+	return &held
+}
+
 // policyReport is the policy as data.
 type policyReport struct {
 	Version    int                `json:"schema_version"`
@@ -39,10 +48,7 @@ type policyReport struct {
 // policy prints the policy.
 func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sandbox.Tier, env []string) error {
 	a := o.app
-	if err := p.Check(); err != nil {
-		return err
-	}
-	paths, err := p.ExplainPaths()
+	paths, err := asHeld(p, tier).ExplainPaths()
 	if err != nil {
 		return err
 	}
@@ -81,9 +87,6 @@ func (o *sandboxOptions) keyKind(cfg *config.Config, p *sandbox.Policy) string {
 // verdicts say what the policy means for single paths and hosts.
 func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
 	a := o.app
-	if err := p.Check(); err != nil {
-		return err
-	}
 	list := []sandbox.Verdict{}
 	for _, path := range o.paths {
 		path, err := a.absolute(path)

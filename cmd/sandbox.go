@@ -75,18 +75,21 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 	if err != nil {
 		return err
 	}
-	if len(o.paths)+len(o.hosts) > 0 {
-		return o.verdicts(cfg, policy)
-	}
 	env, err := a.commandEnv(cfg, policy)
 	if err != nil {
 		return err
 	}
-	if o.explain {
+	if o.explains() {
+		if err := policy.Check(); err != nil {
+			return err
+		}
 		// A tier that cannot be had is for a command to fail with: here it is the policy that counts.
 		tier, err := sandbox.TierHere(ctx, policy, env)
 		if err != nil {
 			a.warn("%v", err)
+		}
+		if len(o.paths)+len(o.hosts) > 0 {
+			return o.verdicts(cfg, asHeld(policy, tier))
 		}
 		return o.policy(cfg, policy, tier, env)
 	}

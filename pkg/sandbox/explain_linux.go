@@ -60,6 +60,42 @@ func (p *Policy) ExplainPaths() ([]Verdict, error) {
 }
 
 func (t *tree) verdict(path string) Verdict {
+	v := t.mounted(path)
+	if t.policy.Tier == Landlock {
+		return t.confined(path, v)
+	}
+	return v
+}
+
+// confined is what becomes of a verdict where nothing can be mounted.
+func (t *tree) confined(path string, v Verdict) Verdict {
+	at := path
+	if _, here := t.ops[path]; !here {
+		at, _ = t.above(path)
+	}
+	switch op := t.ops[at]; {
+	case v.Access == AccessAbsent:
+		return v
+	case t.unguarded(at):
+		return Verdict{Access: AccessWrite, Rule: "programs of the host execute what it says, which the tier landlock cannot keep from being written"}
+	case op.Kind == shim.Home && t.layers.Bare:
+		return Verdict{Access: AccessAbsent, Rule: "HOME names the strict profile's own home", Flag: "--allow-read " + path}
+	case op.Kind == shim.Home:
+		return Verdict{Access: AccessRead, Rule: "the home: HOME names a directory of the sandbox's own, with links to it and copies", Flag: "--allow-write " + path}
+	case op.Kind == shim.Tmp:
+		return Verdict{Access: AccessAbsent, Rule: "TMPDIR names the sandbox's own", Flag: "--allow-read " + path}
+	case op.Kind == shim.Proc:
+		return Verdict{Access: AccessRead, Rule: "the machine's own, but for what is in other programs"}
+	case op.Kind == shim.Dev:
+		return Verdict{Access: AccessOwn, Rule: "devices that every program may expect"}
+	case op.Kind == shim.File:
+		return Verdict{Access: AccessRead, Rule: "the system is read-only"}
+	}
+	return v
+}
+
+// mounted is what a command may do with a path where all can be mounted.
+func (t *tree) mounted(path string) Verdict {
 	p := t.policy
 	if by, ok := t.denied(path); ok {
 		if slices.ContainsFunc(p.DenyRead, func(d string) bool { return resolve(d) == by || d == by }) {

@@ -20,10 +20,7 @@ func (t *tree) grants() []shim.Grant {
 	for path, op := range t.ops {
 		switch op.Kind {
 		case shim.ReadOnly:
-			// What is guarded in the workspace, or in the part of a repository that is a linked worktree's own, cannot be
-			// kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
-			ours := within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees"
-			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !ours {
+			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !t.unguarded(path) {
 				g.pass(path)
 			}
 		case shim.ReadWrite, shim.Home, shim.Symlink:
@@ -41,12 +38,22 @@ func (t *tree) grants() []shim.Grant {
 		case shim.ReadWrite:
 			g.add(path, shim.AccessWrite)
 		case shim.ReadOnly, shim.Home:
-			if t.policy.Home != "" || op.Kind != shim.Home {
+			// The profile strict has a home of its own, in which nothing of the user's is but what is shown besides.
+			if op.Kind != shim.Home || t.layers != nil && !t.layers.Bare {
 				g.add(path, shim.AccessRead)
 			}
 		}
 	}
 	return g.list
+}
+
+// unguarded tells of a path that is to be read-only in what can be written that it can be written nevertheless.
+// What is guarded in the workspace, or in the part of a repository that is a linked worktree's own, cannot be
+// kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
+func (t *tree) unguarded(path string) bool {
+	above, ok := t.above(path)
+	return ok && t.ops[path].Kind == shim.ReadOnly && t.ops[above].Kind == shim.ReadWrite &&
+		(within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees")
 }
 
 // granter collects the grants.
@@ -95,17 +102,21 @@ var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
 // ownGrants are the places that a sandbox with mounts has made for it.
 func (l *confinement) ownGrants() []shim.Grant {
+	own := shim.AccessWrite
+	if l.policy.Profile == Strict {
+		own = shim.AccessData
+	}
 	grants := []shim.Grant{
-		{Path: filepath.Join(l.run, "tmp"), Access: shim.AccessWrite},
+		{Path: filepath.Join(l.run, "tmp"), Access: own},
 		{Path: filepath.Join(l.run, "files"), Access: shim.AccessRead},
-		{Path: l.home, Access: shim.AccessWrite},
+		{Path: l.home, Access: own},
 		{Path: "/proc", Access: shim.AccessRead},
 	}
 	for _, name := range devices {
 		grants = append(grants, shim.Grant{Path: "/dev/" + name, Access: shim.AccessDevice})
 	}
 	if sharedMemoryIsFree() {
-		grants = append(grants, shim.Grant{Path: "/dev/shm", Access: shim.AccessWrite})
+		grants = append(grants, shim.Grant{Path: "/dev/shm", Access: own})
 	}
 	return grants
 }

@@ -39,6 +39,7 @@ type Access string
 const (
 	AccessRead   Access = "read"   // read, list and execute
 	AccessWrite  Access = "write"  // all that there is to do, but for making devices
+	AccessData   Access = "data"   // AccessWrite, but for executing
 	AccessDevice Access = "device" // read, write and steer
 )
 
