@@ -52,6 +52,7 @@ const (
 	ReadWrite Kind = "rw"      // Source at Path
 	Hide      Kind = "hide"    // nothing at Path
 	Tmp       Kind = "tmp"     // a new tmpfs
+	Libraries Kind = "libs"    // a new tmpfs from which libraries are loaded, under the strict profile, too
 	Proc      Kind = "proc"    // the pid namespace's own /proc
 	Dev       Kind = "dev"     // a minimal /dev
 	Home      Kind = "home"    // Plan.Home at Path

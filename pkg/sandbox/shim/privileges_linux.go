@@ -13,7 +13,7 @@ import (
 // dropPrivileges gives up every capability for good, forbids gaining any by executing
 // something, and installs the system call filter, for this thread and what is forked from it.
 // The other threads of this process only lose their capabilities, and get the filter.
-func dropPrivileges(strict bool) error {
+func dropPrivileges(pl *Plan) error {
 	if err := dropAllCapabilities(); err != nil {
 		return err
 	}
@@ -21,8 +21,11 @@ func dropPrivileges(strict bool) error {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	var more []bpf.Instruction
-	if strict {
+	if pl.Strict {
 		more = strictRules
+		if err := limitExecution(pl); err != nil {
+			return fmt.Errorf("landlock: %w", err)
+		}
 	}
 	_, err := installFilter(filterProgram(more), unix.SECCOMP_FILTER_FLAG_TSYNC)
 	return err
@@ -90,6 +93,44 @@ func scopeSignals() error {
 		return err
 	}
 	defer unix.Close(rules)
+	return restrictSelf(rules)
+}
+
+// limitExecution has programs started from what the plan shows of the host only, and from nothing that the sandbox has of its own:
+// the second lock beside mounts that nothing can be executed on, and the only one for Libraries.
+func limitExecution(pl *Plan) error {
+	if LandlockABI() < abiRefer {
+		return nil
+	}
+	// What is not handled of moving files between directories would be refused.
+	const handled = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_REFER
+	rules, err := newRuleset(&unix.LandlockRulesetAttr{Handled_access_fs: handled})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(rules)
+	grant := func(path string, access uint64) error {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.EACCES) {
+			return nil // who may not go there starts nothing there
+		}
+		if err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+		defer unix.Close(fd)
+		return addRule(rules, fd, access)
+	}
+	if err := grant("/", unix.LANDLOCK_ACCESS_FS_REFER); err != nil {
+		return err
+	}
+	for _, op := range pl.Mounts {
+		if op.Kind != ReadOnly && op.Kind != ReadWrite {
+			continue
+		}
+		if err := grant(op.Path, handled); err != nil {
+			return err
+		}
+	}
 	return restrictSelf(rules)
 }
 
