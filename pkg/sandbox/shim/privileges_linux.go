@@ -88,11 +88,17 @@ func scopeSignals() error {
 	if LandlockABI() < abiScopes {
 		return nil
 	}
-	rules, err := newRuleset(&unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET})
+	// Beside rules about files, a layer that says nothing of moving files between directories refuses it.
+	rules, err := newRuleset(&unix.LandlockRulesetAttr{
+		Handled_access_fs: unix.LANDLOCK_ACCESS_FS_REFER, Scoped: unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
+	})
 	if err != nil {
 		return err
 	}
 	defer unix.Close(rules)
+	if err := grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER); err != nil {
+		return err
+	}
 	return restrictSelf(rules)
 }
 
@@ -109,29 +115,31 @@ func limitExecution(pl *Plan) error {
 		return err
 	}
 	defer unix.Close(rules)
-	grant := func(path string, access uint64) error {
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.EACCES) {
-			return nil // who may not go there starts nothing there
-		}
-		if err != nil {
-			return fmt.Errorf("open %s: %w", path, err)
-		}
-		defer unix.Close(fd)
-		return addRule(rules, fd, access)
-	}
-	if err := grant("/", unix.LANDLOCK_ACCESS_FS_REFER); err != nil {
+	if err := grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER); err != nil {
 		return err
 	}
 	for _, op := range pl.Mounts {
 		if op.Kind != ReadOnly && op.Kind != ReadWrite {
 			continue
 		}
-		if err := grant(op.Path, handled); err != nil {
+		if err := grant(rules, op.Path, handled); err != nil {
 			return err
 		}
 	}
 	return restrictSelf(rules)
+}
+
+// grant adds a rule for a path to a ruleset.
+func grant(rules int, path string, access uint64) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EACCES) {
+		return nil // who may not go there needs no rule for it
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	return addRule(rules, fd, access)
 }
 
 // dropCapabilities drops them on every thread. A build with cgo cannot (the race detector's
