@@ -10,6 +10,6 @@ const librariesDir = PrivateDir + "/lib"
 // put programs in, and nothing else.
 var toolchains = []string{
 	".nvm", ".fnm", ".local/share/fnm", ".volta", ".bun", ".deno", ".pyenv", ".rbenv", ".rustup", ".cargo/bin", ".asdf", ".sdkman", ".jenv", ".goenv", ".nodenv",
-	".local/share/mise/installs", ".local/share/mise/shims", ".local/share/uv/python", ".local/share/uv/tools", ".local/bin", ".local/lib", "go/bin", "sdk",
+	".local/share/mise/installs", ".local/share/mise/shims", ".local/share/uv/python", ".local/share/uv/tools", ".local/share/pipx", ".local/bin", ".local/lib", "go/bin", "sdk",
 	".ghcup", ".elan", ".juliaup", ".swiftly", ".dotnet", ".local/share/pnpm", ".nix-profile", ".linuxbrew", "miniconda3", "anaconda3", ".juliaup/bin",
 }
