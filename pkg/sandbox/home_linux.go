@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -28,4 +29,22 @@ func forgetVolatile(state string) error {
 		}
 	}
 	return os.RemoveAll(mark)
+}
+
+// mountsBelow lists what is mounted below a directory.
+func mountsBelow(dir string) []string {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || dir == "" {
+		return nil
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var found []string
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 {
+			if path := unescape.Replace(fields[4]); path != dir && within(path, dir) {
+				found = append(found, path)
+			}
+		}
+	}
+	return found
 }

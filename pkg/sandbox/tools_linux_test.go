@@ -67,8 +67,8 @@ var realTools = map[string]realTool{
 	"pip install --user": {
 		needs: []string{"/usr/bin/python3", "/usr/bin/pip3"},
 		files: map[string]string{"make.py": wheelMaker},
-		cold:  "/usr/bin/python3 make.py && /usr/bin/pip3 install --user --no-index --break-system-packages -q --root-user-action=ignore ./dep-1.0-py3-none-any.whl",
-		warm:  "/usr/bin/python3 -c 'import dep; print(dep.text)'; ~/.local/bin/dep; /usr/bin/pip3 show -q dep && /usr/bin/pip3 install --user --no-index --break-system-packages --root-user-action=ignore dep | grep -o 'already satisfied'",
+		cold:  "/usr/bin/python3 make.py && /usr/bin/pip3 install --user --no-index -q ./dep-1.0-py3-none-any.whl",
+		warm:  "/usr/bin/python3 -c 'import dep; print(dep.text)'; ~/.local/bin/dep; /usr/bin/pip3 show -q dep && /usr/bin/pip3 install --user --no-index dep | grep -o 'already satisfied'",
 		want:  "dep works\ndep works\nalready satisfied\n",
 	},
 	"cargo build": {
@@ -108,8 +108,10 @@ func TestRealTools(t *testing.T) {
 	for name, tool := range realTools {
 		t.Run(name, func(t *testing.T) {
 			for _, need := range tool.needs {
-				if _, err := exec.LookPath(need); err != nil {
-					t.Fatalf("%v: .ci/run installs it", err)
+				if _, err := exec.LookPath(need); err != nil && os.Getenv("CI") == "" {
+					t.Skipf("%v: .ci/run installs it", err)
+				} else if err != nil {
+					t.Fatal(err)
 				}
 			}
 			h := newHost(t)
@@ -121,6 +123,7 @@ func TestRealTools(t *testing.T) {
 				}
 			}
 			h.toolchainsOfTheMachine()
+			h.env = append(h.env, "PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore") // which older ones do not know as flags
 			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState)
 			cold := h.sh("set -e; " + tool.cold)
 			if out := h.sh(tool.warm); !strings.Contains(out, tool.want) {
