@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sesame-cli/sesame/pkg/config"
+	"github.com/sesame-cli/sesame/pkg/sandbox"
 )
 
 // app is what commands share: the world outside, which a test replaces, and the
@@ -22,6 +23,8 @@ type app struct {
 	keyring     config.Keyring // nil where there is none
 	findBrowser func(config.Env) browser
 	takeSignals func() <-chan os.Signal
+
+	begun *sandbox.Beginning // of the command sandbox, nil where that begins it itself
 
 	args       []string // the command line, for errors that come before flags are parsed
 	cd         string   // -C

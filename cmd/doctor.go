@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,19 +83,32 @@ func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cob
 	f.BoolVar(&opts.fix, "fix", false, "do what is safe to do about it, and say what was done")
 	binaryFlags(cmd)
 	policyFlags(cmd)
-	cmd.AddCommand(newRouteCmd(a), newAttackCmd(a))
+	cmd.AddCommand(newRouteCmd(a), newReachCmd(a), newAttackCmd(a))
 	return cmd
 }
 
 // newRouteCmd is what the doctor starts inside the sandbox to go the way to the service.
 func newRouteCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:    "route URL",
+		Use:    "route URL [THREAD]",
 		Short:  "Go the way to the service",
 		Hidden: true,
-		Args:   exactlyOne("a URL"),
+		Args:   cobra.MatchAll(atLeastOne("a URL"), atMost(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return amp.RouteInside(cmd.Context(), args[0], a.io.Out)
+			return amp.RouteInside(cmd.Context(), args[0], append(args, "")[1], a.io.Out)
+		},
+	}
+}
+
+// newReachCmd is what the doctor starts inside the sandbox to reach a host that it may or may not.
+func newReachCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:    "reach URL [ADDRESS...]",
+		Short:  "Try to get an answer of a host",
+		Hidden: true,
+		Args:   atLeastOne("a URL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return sandbox.Reach(cmd.Context(), args[0], args[1:], a.io.Out)
 		},
 	}
 }
@@ -161,10 +175,24 @@ func lead(outcomes []check.Outcome) []check.Outcome {
 	for i, o := range outcomes {
 		if o.ID == session.CheckLastID && o.Status == check.Warn {
 			rest := append(outcomes[:i:i], outcomes[i+1:]...)
+			o.Remedy = append(likelyCause(o, rest), o.Remedy...)
 			return append([]check.Outcome{o}, rest...)
 		}
 	}
 	return outcomes
+}
+
+// likelyCause of a last turn that does not tell its own is what fails now.
+func likelyCause(last check.Outcome, others []check.Outcome) []string {
+	if slices.ContainsFunc(last.Remedy, func(line string) bool { return strings.HasPrefix(line, session.LikelyCause) }) {
+		return nil
+	}
+	for _, o := range others {
+		if o.Status == check.Fail {
+			return []string{session.LikelyCause + "see " + o.ID + " below, which fails now"}
+		}
+	}
+	return nil
 }
 
 // mend carries out what is safe, and says what became of it.

@@ -21,10 +21,11 @@ import (
 // TestDoctorHostFaults breaks what is kept on this machine.
 func TestDoctorHostFaults(t *testing.T) {
 	cached := []string{"amp.cached"}
+	// A service that takes the key: its looks are all that is wrong.
 	key := func(value string) func(*testing.T, *world, *amptest.Service) []string {
-		return func(_ *testing.T, w *world, _ *amptest.Service) []string {
-			w.env["AMP_API_KEY"] = value
-			return []string{"--only", "key.shape"}
+		return func(t *testing.T, w *world, _ *amptest.Service) []string {
+			w.env["AMP_API_KEY"], w.env["AMP_URL"] = value, amptest.StartT(t, amptest.WithKey(value)).URL()
+			return nil
 		}
 	}
 	credentials := func(text string) func(*testing.T, *world, *amptest.Service) []string {
@@ -40,7 +41,10 @@ func TestDoctorHostFaults(t *testing.T) {
 	tests := []doctorFault{
 		{name: "key of another service", spoil: key("sk-ant-api03-abcdefgh"), warned: []string{"key.shape"}, summary: "a key of Anthropic", remedy: "`sesame login`"},
 		{name: "half a key", spoil: key(goodKey[:50]), warned: []string{"key.shape"}, summary: "was a part of it lost", remedy: "copy it again"},
-		{name: "key with a line break", spoil: key("a\nb"), exit: 4, failed: []string{"key.found"}, code: fault.Usage, summary: "AMP_API_KEY: the key has spaces"},
+		{name: "key with a line break", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
+			w.env["AMP_API_KEY"] = "a\nb"
+			return nil
+		}, exit: 4, failed: []string{"key.found"}, code: fault.Usage, summary: "AMP_API_KEY: the key has spaces"},
 		{name: "store is broken", spoil: credentials("{broken"), exit: 4, failed: []string{"key.found"}, warned: cached, code: fault.Usage, summary: "not JSON as `sesame login` writes it", remedy: "move it away"},
 		{name: "key in a keyring elsewhere", spoil: func(t *testing.T, w *world, s *amptest.Service) []string {
 			return credentials(`{"schema_version":1,"keys":{"`+s.URL()+`":{"keyring":true}}}`)(t, w, s)
@@ -53,95 +57,104 @@ func TestDoctorHostFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return []string{"--only", "key"}
+			return nil
 		}, warned: []string{"key.stored"}, summary: "hides another key", remedy: "`unset AMP_API_KEY`"},
 		{name: "a slip in the environment", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["SESAME_MODEE"] = "deep"
-			return []string{"--only", "config.files"}
+			return nil
 		}, warned: []string{"config.files"}, summary: "SESAME_MODEE", remedy: "correct its name"},
 		{name: "a hostile workspace file", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.write(t, ".sesame.yaml", "amp: {path: ./evil}")
-			return []string{"--only", "key"}
+			return nil
 		}, exit: 1, failed: []string{"config.files"}, code: fault.Usage, summary: ".sesame.yaml:1: amp.path"},
 		{name: "directory of everybody", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			loosen(t, filepath.Join(w.home, ".config/sesame"))
-			return []string{"--only", "config"}
+			return nil
 		}, exit: 1, failed: []string{"config.dirs"}, code: fault.Internal, summary: "other users may change it (mode 0777)", remedy: "`chmod 700 "},
 		{name: "cached Amp was changed", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			file := w.install(t)
 			if err := os.WriteFile(file, []byte(strings.Replace(read(t, file), "echo", "Echo", 1)), 0o600); err != nil { //nolint:gosec // the mode stays
 				t.Fatal(err)
 			}
-			return []string{"--only", "amp.digest"}
+			return nil
 		}, warned: cached, summary: "is damaged and will be fetched again", remedy: "`sesame amp install`"},
 		{name: "cached Amp is cut off", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			if err := os.Truncate(w.install(t), 5); err != nil {
 				t.Fatal(err)
 			}
-			return []string{"--only", "amp.cached"}
+			return nil
 		}, warned: cached, summary: "is not the file that was verified", remedy: "`sesame amp install`"},
+		{name: "one's own Amp is not the pinned one", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
+			w.env["SESAME_AMP_PATH"], w.env["SESAME_AMP_SHA256"] = w.install(t), strings.Repeat("ab", 32)
+			return nil
+		}, exit: 1, failed: []string{"amp.digest"}, code: fault.BootstrapFailed, summary: "wrong sha256 of the pinned file", remedy: "amp.sha256"},
+		{name: "the cached Amp is not the pinned one", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
+			w.install(t)
+			w.env["SESAME_AMP_VERSION"], w.env["SESAME_AMP_SHA256"] = sourceVersion, strings.Repeat("ab", 32)
+			return nil
+		}, exit: 1, failed: cached, code: fault.BootstrapFailed, summary: "wrong sha256 of the pinned file", remedy: "amp.sha256"},
 		{name: "cache of everybody", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.install(t)
 			loosen(t, filepath.Join(w.home, ".cache/sesame/amp"))
-			return []string{"--only", "amp.cached"}
+			return nil
 		}, exit: 1, failed: cached, code: fault.BootstrapFailed, summary: "may be written to by others"},
 		{name: "no source answers", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["SESAME_AMP_SOURCES"] = "http://127.0.0.1:1/cli"
-			return []string{"--only", "amp.newest"}
+			return nil
 		}, exit: 1, failed: []string{"amp.newest"}, warned: []string{"amp.cached", "sources.mirror1"}, code: fault.BootstrapFailed, summary: "no source of Amp answers", remedy: "--amp-path"},
 		{name: "one source does not answer", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["SESAME_AMP_SOURCES"] += ",http://127.0.0.1:1/cli"
-			return []string{"--only", "sources"}
+			return nil
 		}, warned: []string{"sources.mirror2"}, summary: "connection refused", remedy: "amp.sources"},
 		{name: "source says nonsense", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.write(t, filepath.Join(w.env["SESAME_AMP_SOURCES"], "cli-version.txt"), "<html>")
-			return []string{"--only", "sources"}
-		}, warned: []string{"sources.mirror1"}, summary: "it holds no version"},
+			return nil
+		}, exit: 1, failed: []string{"amp.newest"}, warned: []string{"sources.mirror1"}, code: fault.BootstrapFailed, summary: "no source of Amp answers, and none is cached"},
 		{name: "mode that Amp refuses", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			native(t, w)
 			w.env["SESAME_MODE"] = "free"
-			return []string{"--only", "modes"}
+			return nil
 		}, exit: 1, failed: []string{"modes.free"}, code: fault.ModeUnavailable, summary: "mode free is not available", remedy: "`--mode`"},
 		{name: "mode of the user's own that Amp has not", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			native(t, w)
 			w.write(t, filepath.Join(w.home, ".config/sesame/config.yaml"), "amp: {modes: {quick: nope}}")
-			return []string{"--only", "modes"}
+			return nil
 		}, warned: []string{"modes.quick"}, summary: "nope", remedy: "`sesame modes`"},
 		{name: "the user's settings of Amp are broken", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			native(t, w)
 			w.write(t, filepath.Join(w.home, ".config/amp/settings.json"), "{broken")
-			return []string{"--only", "modes"}
+			return nil
 		}, exit: 1, failed: []string{"modes.settings"}, code: fault.Usage, summary: "settings.json"},
 		{name: "Amp that is something else", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.install(t)
-			return []string{"--only", "modes"}
+			return nil
 		}, exit: 1, failed: []string{"modes.known"}, warned: []string{"modes.settings"}, code: fault.Usage, summary: "is not Amp"},
 		{name: "the key passed by another name", spoil: func(_ *testing.T, w *world, s *amptest.Service) []string {
 			w.env["MY_KEY"] = "x" + s.Key()
-			return []string{"--pass-env", "MY_KEY", "--only", "sandbox"}
+			return []string{"--pass-env", "MY_KEY"}
 		}, exit: 1, failed: []string{"sandbox.key"}, code: fault.SandboxUnavailable, summary: "the key can be seen inside: /proc/", remedy: "do not run a turn here"},
 		{name: "the key is exposed", spoil: func(*testing.T, *world, *amptest.Service) []string {
-			return []string{"--expose-key", "--only", "sandbox"}
+			return []string{"--expose-key"}
 		}, warned: []string{"sandbox.key"}, summary: "--expose-key", remedy: "leave it out"},
 		{name: "home that cannot be copied on write", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["HOME"], w.env["XDG_CONFIG_HOME"], w.env["XDG_CACHE_HOME"], w.env["XDG_STATE_HOME"] = "/proc/sys/kernel", w.home, w.home, w.home
-			return []string{"--only", "sandbox", "--sandbox", "namespaces"}
+			return []string{"--sandbox", "namespaces"}
 		}, exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable, summary: "cannot be shown copy-on-write", remedy: "set HOME"},
 		{name: "a session is broken", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.write(t, filepath.Join(w.home, ".local/state/sesame/sessions/20260102-030405-abcd/session.json"), "{broken")
-			return []string{"--only", "sessions"}
+			return nil
 		}, warned: []string{"sessions.store"}, summary: "1 of 1 sessions cannot be read", remedy: "`sesame sessions rm 20260102-030405-abcd`"},
 		{name: "the sessions are a file", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.write(t, filepath.Join(w.home, ".local/state/sesame/sessions"), "")
-			return []string{"--only", "sessions"}
+			return nil
 		}, exit: 1, failed: []string{"sessions.store"}, code: fault.Internal, summary: "not a directory", remedy: "may read and write"},
 		{name: "how the last turn ended is broken", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.write(t, filepath.Join(w.home, ".local/state/sesame/last-failure.json"), "{")
-			return []string{"--only", "sessions"}
+			return nil
 		}, warned: []string{"sessions.last"}, summary: "cannot be read"},
-		{name: "no git, no ripgrep", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
-			w.env["PATH"] = w.home
-			return []string{"--only", "tools"}
+		{name: "no git and no ripgrep", spoil: func(_ *testing.T, w *world, _ *amptest.Service) []string {
+			w.env["PATH"] = filepath.Join(w.home, "bin")
+			return nil
 		}, warned: []string{"tools.git", "tools.rg"}, summary: "Amp cannot see what changed", remedy: "install git"},
 	}
 	for _, test := range tests {
@@ -190,34 +203,46 @@ func TestDoctorElsewhere(t *testing.T) {
 	}{
 		{
 			doctorFault{name: "disk full", exit: 1, failed: []string{"config.disk"}, code: fault.Internal, summary: "is full", remedy: "`sesame amp prune`"},
-			"-rm", "mkdir -p $HOME/.cache && mount -t tmpfs -o size=1m none $HOME/.cache && ! dd if=/dev/zero of=$HOME/.cache/x bs=64k 2>/dev/null", "--only config.disk",
+			"-rm", "export XDG_CACHE_HOME=$PWD/../disk; mkdir $XDG_CACHE_HOME; mount -t tmpfs -o size=1m none $XDG_CACHE_HOME && ! dd if=/dev/zero of=$XDG_CACHE_HOME/x bs=64k 2>/dev/null", "",
 		},
 		{
 			doctorFault{name: "disk nearly full", warned: []string{"config.disk"}, summary: "little is left", remedy: "prune"},
-			"-rm", "mkdir -p $HOME/.local/state && mount -t tmpfs -o size=200m none $HOME/.local/state", "--only config.disk",
+			"-rm", "export XDG_STATE_HOME=$PWD/../disk; mkdir $XDG_STATE_HOME; mount -t tmpfs -o size=200m none $XDG_STATE_HOME", "",
+		},
+		{
+			// The next tier is taken, and all that it is attacked with holds.
+			doctorFault{name: "a mount in the home", warned: []string{"sandbox.tier"}, summary: "landlock", remedy: "set HOME to a directory"},
+			"-rm", "mkdir -p $HOME/x && mount -t tmpfs none $HOME/x", "",
 		},
 		{
 			doctorFault{name: "read-only disk", exit: 1, failed: []string{"config.dirs"}, code: fault.Internal, summary: "read-only file system", remedy: "XDG_STATE_HOME"},
-			"-rm", "mount --bind $HOME $HOME && mount -o remount,bind,ro $HOME", "--only config",
+			"-rm", "mount --bind $HOME $HOME && mount -o remount,bind,ro $HOME", "",
 		},
 		{
 			doctorFault{name: "no network", exit: 1, failed: []string{"service.tcp"}, code: fault.ServiceUnreachable, summary: "takes no connection"},
-			"-rn", "true", "--only service",
+			"-rn", "true", "",
 		},
 		{
 			doctorFault{name: "no user namespaces", exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable, summary: "no more user namespaces", remedy: "`sudo sysctl -w user.max_user_namespaces=15000`"},
-			"-r", "echo 0 >/proc/sys/user/max_user_namespaces", "--only sandbox --sandbox namespaces",
+			"-r", "echo 0 >/proc/sys/user/max_user_namespaces", "--sandbox namespaces",
+		},
+		{
+			doctorFault{
+				name: "root without a capability", exit: 1, failed: []string{"sandbox.tier"}, code: fault.SandboxUnavailable,
+				summary: "without the capability setfcap", remedy: "SETFCAP",
+			},
+			"-r", "set -- setpriv --inh-caps=-setfcap --bounding-set=-setfcap", "--sandbox namespaces",
 		},
 		{
 			doctorFault{name: "no temporary directory", exit: 0, warned: []string{"config.files"}, summary: "SESAME_NOPE"},
-			"-r", "export TMPDIR=/nonexistent SESAME_NOPE=1", "--only sandbox",
+			"-r", "export TMPDIR=/nonexistent SESAME_NOPE=1", "",
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			w, s := newPatientWorld(t)
 			w.env["AMP_URL"] = s.URL()
-			cmd := exec.CommandContext(t.Context(), "unshare", test.unshare, "sh", "-ec", test.prepare+"; exec \"$0\" doctor --json "+test.args, sesame)
+			cmd := exec.CommandContext(t.Context(), "unshare", test.unshare, "sh", "-ec", test.prepare+"; exec \"$@\" \"$0\" doctor --json "+test.args, sesame)
 			cmd.Env, cmd.Dir = w.env.List(), w.cwd
 			out, err := cmd.Output()
 			code := cmd.ProcessState.ExitCode()

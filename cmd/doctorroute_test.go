@@ -171,34 +171,33 @@ func listener(t *testing.T, do func(net.Conn)) string {
 // TestDoctorRouteFaults breaks one step of the way to the service each.
 func TestDoctorRouteFaults(t *testing.T) {
 	tomorrow := time.Now().Add(30 * time.Minute)
-	service := []string{"--only", "service"}
 	proxyAnswering := func(status int) func(*testing.T, *world, *amptest.Service) []string {
 		return func(t *testing.T, w *world, s *amptest.Service) []string {
 			onTLS(t, w, s, "amp.test", tomorrow, true)
 			proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "no", status) }))
 			t.Cleanup(proxy.Close)
 			w.env["HTTPS_PROXY"] = proxy.URL
-			return service
+			return nil
 		}
 	}
 	proxyAt := func(address string) func(*testing.T, *world, *amptest.Service) []string {
 		return func(t *testing.T, w *world, s *amptest.Service) []string {
 			onTLS(t, w, s, "amp.test", tomorrow, true)
 			w.env["HTTPS_PROXY"] = address
-			return service
+			return nil
 		}
 	}
 	resolvedBy := func(code dnsmessage.RCode, silent bool) func(*testing.T, *world, *amptest.Service) []string {
 		return func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["AMP_URL"] = "https://amp.example/"
 			w.resolver = dnsStub(t, code, silent)
-			return service
+			return nil
 		}
 	}
 	fronted := func(handler func(*httputil.ReverseProxy) http.HandlerFunc) func(*testing.T, *world, *amptest.Service) []string {
 		return func(t *testing.T, w *world, _ *amptest.Service) []string {
 			behind(t, w, handler)
-			return service
+			return nil
 		}
 	}
 	answering := func(status int, kind, body string) func(*testing.T, *world, *amptest.Service) []string {
@@ -226,23 +225,23 @@ func TestDoctorRouteFaults(t *testing.T) {
 		{name: "name server is silent", spoil: resolvedBy(0, true), failed: []string{"service.dns"}, summary: "amp.example", remedy: "getent hosts"},
 		{name: "certificate of a stranger's CA", spoil: func(t *testing.T, w *world, s *amptest.Service) []string {
 			onTLS(t, w, s, "amp.test", tomorrow, false)
-			return service
+			return nil
 		}, failed: []string{"service.tls"}, summary: "signed by Nosy Proxy CA (Example Corp), whom this machine does not trust", remedy: "update-ca-certificates"},
 		{name: "certificate expired", spoil: func(t *testing.T, w *world, s *amptest.Service) []string {
 			onTLS(t, w, s, "amp.test", time.Now().Add(-time.Hour), true)
-			return service
+			return nil
 		}, failed: []string{"service.tls"}, summary: "is not valid at this time", remedy: "timedatectl"},
 		{name: "certificate of another name", spoil: func(t *testing.T, w *world, s *amptest.Service) []string {
 			onTLS(t, w, s, "portal.test", tomorrow, true)
-			return service
+			return nil
 		}, failed: []string{"service.tls"}, summary: "for another name than amp.test", remedy: "captive portal"},
 		{name: "no TLS at the port", spoil: func(t *testing.T, w *world, s *amptest.Service) []string {
 			w.env["AMP_URL"] = "https://127.0.0.1:" + portOf(t, s.URL()) + "/"
-			return service
+			return nil
 		}, failed: []string{"service.tls"}, summary: "no encrypted connection", remedy: "is the port in amp.url right?"},
 		{name: "connection is cut", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["AMP_URL"] = "https://" + listener(t, func(c net.Conn) { c.Close() }) + "/"
-			return service
+			return nil
 		}, failed: []string{"service.tls"}, summary: "no encrypted connection"},
 		{name: "proxy is no address", spoil: proxyAt("http://%zz"), failed: []string{"service.proxy"}, summary: "HTTPS_PROXY or HTTP_PROXY is no URL", remedy: "set HTTPS_PROXY"},
 		{name: "proxy of a kind that cannot be used", spoil: proxyAt("socks5://user:secret@127.0.0.1:1"), failed: []string{"service.proxy"}, summary: "socks5://user:xxxxx@127.0.0.1:1: only http proxies work", remedy: "http:// proxy"},
@@ -256,7 +255,7 @@ func TestDoctorRouteFaults(t *testing.T) {
 		{name: "something else answers", spoil: answering(200, "application/json", `{"hello":1}`), failed: []string{"service.host"}, summary: "it answers: it does not say which"},
 		{name: "never answers", spoil: func(t *testing.T, w *world, _ *amptest.Service) []string {
 			w.env["AMP_URL"] = "http://" + listener(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) + "/"
-			return service
+			return nil
 		}, failed: []string{"service.host"}, summary: "does not answer in time"},
 		{name: "websockets kept back", spoil: fronted(func(p *httputil.ReverseProxy) http.HandlerFunc {
 			return func(rw http.ResponseWriter, r *http.Request) {
@@ -266,7 +265,7 @@ func TestDoctorRouteFaults(t *testing.T) {
 				}
 				p.ServeHTTP(rw, r)
 			}
-		}), exit: -1, warned: []string{"service.websocket"}, summary: "502 Bad Gateway", remedy: "`Upgrade: websocket`"},
+		}), exit: -1, warned: []string{"inside.websocket", "service.websocket"}, summary: "502 Bad Gateway", remedy: "`Upgrade: websocket`"},
 		{name: "clock days off", spoil: dated(-72 * time.Hour), failed: []string{"service.clock"}, code: fault.Internal, summary: "ahead of the service's", remedy: "timedatectl set-ntp true"},
 		{name: "clock minutes off", spoil: dated(10 * time.Minute), exit: -1, warned: []string{"service.clock"}, summary: "behind the service's", remedy: "set-ntp"},
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -15,15 +16,6 @@ import (
 
 // explains tells whether the policy is to be explained instead of used.
 func (o *sandboxOptions) explains() bool { return o.explain || len(o.paths)+len(o.hosts) > 0 }
-
-// asHeld is the policy for the tier that carries it out here: what becomes of a path differs from tier to tier.
-func asHeld(p *sandbox.Policy, tier sandbox.Tier) *sandbox.Policy {
-	held := *p
-	if tier != "" {
-		held.Tier = tier
-	}
-	return &held
-}
 
 // policyReport is the policy as data.
 type policyReport struct {
@@ -48,7 +40,10 @@ type policyReport struct {
 // policy prints the policy.
 func (o *sandboxOptions) policy(cfg *config.Config, p *sandbox.Policy, tier sandbox.Tier, env []string) error {
 	a := o.app
-	paths, err := asHeld(p, tier).ExplainPaths()
+	if err := p.Check(); err != nil {
+		return err
+	}
+	paths, err := p.ExplainPaths(tier)
 	if err != nil {
 		return err
 	}
@@ -85,15 +80,28 @@ func (o *sandboxOptions) keyKind(cfg *config.Config, p *sandbox.Policy) string {
 }
 
 // verdicts say what the policy means for single paths and hosts.
-func (o *sandboxOptions) verdicts(cfg *config.Config, p *sandbox.Policy) error {
+func (o *sandboxOptions) verdicts(ctx context.Context, cfg *config.Config, p *sandbox.Policy) error {
 	a := o.app
+	if err := p.Check(); err != nil {
+		return err
+	}
+	tier := p.Tier
+	if len(o.paths) > 0 {
+		// What becomes of a path depends on what carries the policy out here.
+		here, err := sandbox.TierHere(ctx, p, nil)
+		if err != nil {
+			a.warn("%v", err)
+		} else {
+			tier = here
+		}
+	}
 	list := []sandbox.Verdict{}
 	for _, path := range o.paths {
 		path, err := a.absolute(path)
 		if err != nil {
 			return err
 		}
-		v, err := p.ExplainPath(path)
+		v, err := p.ExplainPath(path, tier)
 		if err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (a *app) noteFailure(err error) {
 		}
 	}
 	// Who used sesame never before gets no directories for a slip.
-	if _, err := os.Stat(dirs.State); err != nil {
+	if _, err := os.Stat(dirs.State); err != nil && (f == nil || code == fault.KeyMissing) {
 		return
 	}
 	// A disk that takes nothing is no reason to fail for another one.

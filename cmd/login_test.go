@@ -224,6 +224,32 @@ func TestLoginNoCheck(t *testing.T) {
 	}
 }
 
+// lockedKeyring is one that nobody is there to unlock.
+type lockedKeyring struct{}
+
+func (lockedKeyring) Name() string               { return "the keyring" }
+func (lockedKeyring) Get(string) (string, error) { return "", errors.New("no answer: is it locked?") }
+func (lockedKeyring) Set(string, string) error   { return errors.New("no answer: is it locked?") }
+func (lockedKeyring) Delete(string) error        { return errors.New("no answer: is it locked?") }
+
+// A keyring that takes nothing is told of, and so is the file that the key is in instead.
+func TestLoginKeyringLocked(t *testing.T) {
+	w := newWorld(t)
+	w.env["AMP_URL"], w.keyring = startService(t), lockedKeyring{}
+	w.in.WriteString(goodKey)
+	if code := w.run(t, "login", "--with-token"); code != 0 {
+		t.Fatalf("exit %d: %s", code, w.errOut)
+	}
+	for _, want := range []string{"the keyring did not take the key: no answer: is it locked?", "key stored in " + w.keys().Path} {
+		if !strings.Contains(w.errOut.String(), want) {
+			t.Errorf("no %q in %s", want, w.errOut)
+		}
+	}
+	if got, _, err := w.keys().Load(w.env["AMP_URL"]); err != nil || got.Key.Reveal() != goodKey {
+		t.Errorf("not stored: %v", err)
+	}
+}
+
 func TestLoginStatus(t *testing.T) {
 	w := newWorld(t)
 	url := startService(t)

@@ -25,6 +25,11 @@ func Main(args []string) int {
 	if code, ok := sandbox.Keep(args); ok {
 		return code
 	}
+	var begun *sandbox.Beginning
+	if beginsSandbox(args[1:]) {
+		begun = sandbox.Begin(&sandbox.Command{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
+		defer begun.Close()
+	}
 	ctx, watch := watchSignals(context.Background())
 	defer watch.stop()
 
@@ -52,6 +57,7 @@ func Main(args []string) int {
 		keyring:     config.SystemKeyring(env, patience),
 		findBrowser: findBrowser,
 		takeSignals: watch.take,
+		begun:       begun,
 	}
 	return run(ctx, a, args[1:])
 }

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -114,17 +115,43 @@ func (p *patient) serviceChecks(settings string) []check.Check {
 		// Where they cannot be read the system's are taken, and the sandbox's own check says why.
 		roots, _ = sandbox.HostRoots(p.app.env.List())
 	}
-	route := &amp.Route{Base: url, Proxy: proxyOf(p.app.env), Resolver: p.resolver, RootCAs: roots}
+	thread := p.thread()
+	route := &amp.Route{Base: url, Proxy: proxyOf(p.app.env), Resolver: p.resolver, RootCAs: roots, Thread: thread}
 	checks := amp.CheckRoute(route, settings)
 	command := &sandbox.Command{Args: []string{p.program, "doctor", "route", url}, Env: p.env}
+	if thread != "" {
+		command.Args = append(command.Args, thread)
+	}
 	inside := amp.CheckInside(amp.InPolicy(p.showing(p.program)), command, url, settings, sandbox.CheckTierID, amp.CheckHostID)
+	return p.online(append(checks, p.fromInside(inside...)...)...)
+}
+
+// thread is the newest one that the service has of this user, "" where none is known.
+func (p *patient) thread() string {
+	if p.dirsErr != nil || p.offline {
+		return ""
+	}
+	entries, _, err := session.NewStore(p.dirs.State, p.app.now).List()
+	if err != nil {
+		return "" // the check of the sessions says so
+	}
+	for _, e := range entries {
+		if e.ThreadID != "" && e.ServiceURL == p.cfg.Amp.URL {
+			return e.ThreadID
+		}
+	}
+	return ""
+}
+
+// fromInside are checks that this program makes in the sandbox.
+func (p *patient) fromInside(checks ...check.Check) []check.Check {
 	switch {
 	case p.cfg.Sandbox.Tier == string(sandbox.Off):
-		inside = without("there is no sandbox to ask from: it is off", inside)
+		return without("there is no sandbox to ask from: it is off", checks)
 	case p.programErr != nil:
-		inside = without(fmt.Sprintf("this program cannot be found: %v", p.programErr), inside)
+		return without(fmt.Sprintf("this program cannot be found: %v", p.programErr), checks)
 	}
-	return p.online(append(checks, inside...)...)
+	return checks
 }
 
 // installer is what looks after the cache; nil where there can be none.
@@ -143,7 +170,7 @@ func (p *patient) installer() *bootstrap.Installer {
 func (p *patient) ampChecks(settings string) []check.Check {
 	own, err := ownAmp(p.cfg)
 	cached := bootstrap.CheckPath(own, settings)
-	var fetched []check.Check
+	fetched := []check.Check{p.inTime(bootstrap.CheckPinned(own, p.cfg.Amp.SHA256, bootstrap.CheckCachedID))}
 	in := p.installer()
 	switch {
 	case err != nil:
@@ -156,22 +183,63 @@ func (p *patient) ampChecks(settings string) []check.Check {
 		cached.Run = check.Found(check.Failed(err))
 	case in != nil:
 		cached = in.CheckCached(p.cfg.Amp.Version, settings)
-		digest := []check.Check{in.CheckDigest(p.cfg.Amp.Version, bootstrap.CheckCachedID)}
-		if p.offline {
-			digest = without("it takes a while, and --offline is to be quick: `sesame amp verify`", digest)
-		}
-		fetched = append(digest, p.online(in.CheckSources(p.cfg.Amp.Version, settings)...)...)
+		fetched = []check.Check{p.inTime(in.CheckDigest(p.cfg.Amp.Version, bootstrap.CheckCachedID))}
+		fetched = append(fetched, p.online(in.CheckSources(p.cfg.Amp.Version, p.checkSourceInside, settings)...)...)
 	}
 	return slices.Concat([]check.Check{cached}, fetched, p.startChecks(settings))
+}
+
+// checkSourceInside tells what a program in the sandbox gets of a place that Amp comes from.
+func (p *patient) checkSourceInside(title string, where func() (string, []netip.Addr, bool), needs ...string) check.Check {
+	policy := p.showing(p.program)
+	if policy == nil {
+		policy = &sandbox.Policy{}
+	}
+	c := sandbox.CheckReach(policy, &sandbox.Command{Args: []string{p.program, "doctor", "reach"}, Env: p.env}, sandbox.Place{
+		Title: title, Group: "sources of Amp, from the sandbox", Otherwise: "sesame itself fetches Amp, from outside", Where: where,
+	}, append(needs, sandbox.CheckTierID)...)
+	return p.fromInside(c)[0]
+}
+
+// quickly is what a check has where the doctor is to be quick.
+const quickly = 200 * time.Millisecond
+
+// inTime is a check that may take longer than --offline has time for.
+func (p *patient) inTime(c check.Check) check.Check {
+	if !p.offline {
+		return c
+	}
+	whole := c.Run
+	c.Run = func(ctx context.Context) check.Result {
+		done := make(chan check.Result, 1)
+		go func() { done <- whole(ctx) }()
+		late := time.NewTimer(quickly)
+		defer late.Stop()
+		select {
+		case r := <-done:
+			return r
+		case <-late.C:
+			return check.Skipped("it was not done within %s, and --offline is to be quick: `sesame amp verify`", quickly)
+		}
+	}
+	return c
 }
 
 // startChecks start the Amp that would run, if there is one.
 func (p *patient) startChecks(settings string) []check.Check {
 	binary, err := bootstrap.Binary{}, p.dirsErr
-	if own, ownErr := ownAmp(p.cfg); err == nil || own != "" {
-		if err = ownErr; err == nil {
-			binary, err = p.app.cachedAmp(p.cfg, p.dirs)
+	needs := []string{settings, bootstrap.CheckCachedID, sandbox.CheckTierID}
+	own, ownErr := ownAmp(p.cfg)
+	switch {
+	case ownErr != nil:
+		err = ownErr
+	case own != "":
+		// That it is the one of the pin, its digest's check tells.
+		if binary, err = bootstrap.FromPath(own); p.cfg.Amp.SHA256 != "" {
+			needs = append(needs, bootstrap.CheckDigestID)
 		}
+	case err == nil:
+		binary, err = p.app.cachedAmp(p.cfg, p.dirs)
 	}
 	policy := p.showing()
 	if err == nil && policy != nil {
@@ -183,7 +251,6 @@ func (p *patient) startChecks(settings string) []check.Check {
 	if p.dirsErr == nil {
 		prober.CacheDir = filepath.Join(p.dirs.Cache, "capabilities")
 	}
-	needs := []string{settings, bootstrap.CheckCachedID, sandbox.CheckTierID}
 	starts := []check.Check{prober.CheckStarts(binary.Path, needs...)}
 	deep := []check.Check{p.checkDeep(prober, policy, binary, bootstrap.CheckCachedID, "amp.starts")}
 	modes := prober.CheckModes(binary.Path, p.cfg.Mode, p.cfg.Amp.Modes, append(needs, "amp.starts")...)
@@ -203,33 +270,9 @@ func (p *patient) startChecks(settings string) []check.Check {
 		}
 		modes[0].Needs = needs
 	}
-	if !p.offline {
-		atOnce(&starts[0], &deep[0], p.limit)
-	}
+	// Each start of Amp takes half a second: they are made at once.
+	deep[0].With, modes[0].With = starts[0].ID, starts[0].ID
 	return slices.Concat(starts, modes, deep)
-}
-
-// atOnce begins the second check with the first one, which it needs only to be judged: each
-// takes Amp half a second.
-func atOnce(first, second *check.Check, limit time.Duration) {
-	begin, early := first.Run, make(chan check.Result, 1)
-	ahead := second.Run
-	first.Run = func(ctx context.Context) check.Result {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-			defer cancel()
-			early <- ahead(ctx)
-		}()
-		return begin(ctx)
-	}
-	second.Run = func(ctx context.Context) check.Result {
-		select {
-		case r := <-early:
-			return r
-		case <-ctx.Done():
-			return check.Failed(ctx.Err())
-		}
-	}
 }
 
 // checkDeep starts Amp with a file that is no JSON where a turn's settings are.

@@ -105,7 +105,7 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 		return err
 	}
 	// `sesame rnu --mode x`: the root is asked about --mode, but the slip is elsewhere.
-	if name := a.firstWord(); !cmd.HasParent() && name != "" {
+	if name := firstWord(a.args); !cmd.HasParent() && name != "" {
 		return unknownCommand(cmd, name)
 	}
 	fail := fault.New(fault.Usage, "%w", err)
@@ -125,9 +125,9 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 }
 
 // firstWord is the first argument that is neither a global flag nor the value of one.
-func (a *app) firstWord() string {
-	for i := 0; i < len(a.args); i++ {
-		arg := a.args[i]
+func firstWord(args []string) string {
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
 		switch {
 		case arg == "-C" || arg == "--cd" || arg == "--config":
 			i++
@@ -158,11 +158,15 @@ func atMost(n int) cobra.PositionalArgs {
 }
 
 func exactlyOne(what string) cobra.PositionalArgs {
+	return cobra.MatchAll(atLeastOne(what), atMost(1))
+}
+
+func atLeastOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < 1 {
 			return fault.New(fault.Usage, "%s: needs %s", cmd.CommandPath(), what).
 				Hint("see `%s --help`", cmd.CommandPath())
 		}
-		return atMost(1)(cmd, args)
+		return nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -75,28 +76,39 @@ func sandboxRun(ctx context.Context, o *sandboxOptions) error {
 	if err != nil {
 		return err
 	}
+	if len(o.paths)+len(o.hosts) > 0 {
+		return o.verdicts(ctx, cfg, policy)
+	}
 	env, err := a.commandEnv(cfg, policy)
 	if err != nil {
 		return err
 	}
-	if o.explains() {
-		if err := policy.Check(); err != nil {
-			return err
-		}
+	if o.explain {
 		// A tier that cannot be had is for a command to fail with: here it is the policy that counts.
 		tier, err := sandbox.TierHere(ctx, policy, env)
 		if err != nil {
 			a.warn("%v", err)
 		}
-		if len(o.paths)+len(o.hosts) > 0 {
-			return o.verdicts(cfg, asHeld(policy, tier))
-		}
 		return o.policy(cfg, policy, tier, env)
 	}
-	return a.inSandbox(ctx, policy, &sandbox.Command{
-		Args: o.args, Env: env,
-		Stdin: a.io.RawIn, Stdout: a.io.RawOut, Stderr: a.io.RawErr,
-		Terminal: a.io.InTerminal,
+	begun := a.begun
+	if begun == nil {
+		begun = &sandbox.Beginning{Command: &sandbox.Command{Stdin: a.io.RawIn, Stdout: a.io.RawOut, Stderr: a.io.RawErr}}
+	}
+	c := begun.Command
+	c.Args, c.Env, c.Terminal = o.args, env, a.io.InTerminal
+	return a.inSandbox(ctx, policy, begun)
+}
+
+// beginsSandbox tells a command line that will most likely run something in a sandbox with namespaces. Main begins that
+// one before it knows any more: reading the command line and the configuration takes about as long as making namespaces.
+func beginsSandbox(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return firstWord(args) == "sandbox" && !slices.ContainsFunc(args, func(arg string) bool {
+		return strings.HasPrefix(arg, "--explain") || arg == "--help" || arg == "-h" ||
+			strings.HasSuffix(arg, string(sandbox.Landlock)) || strings.HasSuffix(arg, string(sandbox.Off))
 	})
 }
 
@@ -114,9 +126,9 @@ func (a *app) commandEnv(cfg *config.Config, policy *sandbox.Policy) ([]string, 
 }
 
 // inSandbox runs a command with our streams and signals, and ends as it ended.
-func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, command *sandbox.Command) error {
+func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, begun *sandbox.Beginning) error {
 	defer a.io.keepTerminal()()
-	process, err := sandbox.Start(ctx, policy, command)
+	process, err := begun.Start(ctx, policy)
 	if no, ok := errors.AsType[*sandbox.NoCommandError](err); ok {
 		a.line("sesame", no.Error())
 		return exitStatus(no.Code) // as a shell would

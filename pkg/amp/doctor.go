@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -31,9 +32,9 @@ func CheckKey(ask func(context.Context) (who string, err error), needs ...string
 }
 
 // RouteInside is the part of CheckInside that runs in the sandbox, in a process of its own: it goes the
-// way to the service and prints how each step went, up to the first that failed. Its error is that of printing.
-func RouteInside(ctx context.Context, base string, w io.Writer) error {
-	r := &Route{Base: base}
+// way to the service, with its thread as Route has it, and prints how each step went, up to the first that failed. Its error is that of printing.
+func RouteInside(ctx context.Context, base, thread string, w io.Writer) error {
+	r := &Route{Base: base, Thread: thread}
 	went := map[string]check.Result{}
 	for _, s := range steps() {
 		result := r.timed(ctx, s)
@@ -114,12 +115,19 @@ func keptIn(r check.Result, denials []sandbox.Denial) check.Result {
 	return r
 }
 
-// CheckStarts tells whether the build at path starts, by its --version.
+// CheckStarts tells whether the build at path starts, by its --version. A probe of the build takes the version from there.
 func (p *Prober) CheckStarts(path string, needs ...string) check.Check {
+	var once sync.Once
+	var version string
+	var err error
+	p.heardOf, p.heard = path, func(ctx context.Context) (string, error) {
+		once.Do(func() { version, err = p.Version(ctx, path) })
+		return version, err
+	}
 	return check.Check{
 		ID: "amp.starts", Group: "amp", Title: "starts in the sandbox", Needs: needs,
 		Run: func(ctx context.Context) check.Result {
-			version, err := p.Version(ctx, path)
+			version, err := p.heard(ctx)
 			if err != nil {
 				return check.Failed(err)
 			}
@@ -145,7 +153,6 @@ func (p *Prober) Version(ctx context.Context, path string) (string, error) {
 	}
 	if ran.status.Code == 0 && !ran.timedOut {
 		if version := versionText().FindString(ansi().ReplaceAllString(ran.out, "")); version != "" {
-			p.version, p.versionOf = version, path
 			return version, nil
 		}
 	}

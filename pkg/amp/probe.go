@@ -43,8 +43,9 @@ type Prober struct {
 	CacheDir string
 	// ReadOnly looks into CacheDir and keeps nothing there.
 	ReadOnly bool
-	// version is what Version heard of the build at versionOf.
-	version, versionOf string
+	// heard is the version of the build at heardOf, for which CheckStarts starts it.
+	heard   func(context.Context) (string, error)
+	heardOf string
 	// Timeout ends each of the up to three starts; 20 s when zero.
 	Timeout time.Duration
 }
@@ -213,9 +214,9 @@ func (p *Prober) ask(ctx context.Context, path string) (*Capabilities, error) {
 			Hint("give --amp-path the amp executable, or leave it out to have Amp fetched")
 	}
 	c.ModesAccepted, c.ModesChecked = parseChoices(first.out + first.err)
-	if p.version != "" && p.versionOf == path {
-		c.Version = p.version
-		return &c, nil
+	if p.heard != nil && p.heardOf == path {
+		c.Version, err = p.heard(ctx)
+		return &c, err
 	}
 	// One after the other: the starts may share a copy-on-write home.
 	version, err := p.run(ctx, path, "--version")

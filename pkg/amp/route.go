@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +35,7 @@ type Route struct {
 	Proxy    *httpproxy.Config // the user's; nil for none
 	Resolver *net.Resolver     // nil: the system's
 	RootCAs  *x509.CertPool    // nil: the system's
+	Thread   string            // one that the service has, for a websocket to be opened; "" for none
 
 	mu    sync.Mutex // of what follows
 	url   *url.URL
@@ -225,28 +225,15 @@ func (r *Route) transport() *http.Transport {
 	return t
 }
 
-// get is a request without a key. The answer's body is the caller's to close.
-func (r *Route) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(r.Base, "/")+path, http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
-	resp, err := r.transport().RoundTrip(req)
-	var inURL *url.Error
-	if errors.As(err, &inURL) {
-		err = inURL.Err
-	}
-	return resp, err
-}
-
 func (r *Route) stepCertificate(ctx context.Context) check.Result {
 	if r.url.Scheme == "http" {
 		return check.Passed("none: plain http, on loopback only")
 	}
-	resp, err := r.get(ctx, "/", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Base, http.NoBody)
+	if err != nil {
+		return check.Failed(err)
+	}
+	resp, err := r.transport().RoundTrip(req)
 	if err != nil {
 		return r.badCertificate(err)
 	}
@@ -255,21 +242,11 @@ func (r *Route) stepCertificate(ctx context.Context) check.Result {
 		return check.Passed("none")
 	}
 	leaf := resp.TLS.PeerCertificates[0]
-	p := check.Passed("signed by %s, %s", issuer(leaf), tls.VersionName(resp.TLS.Version))
+	p := check.Passed("signed by %s, %s", check.Issuer(leaf), tls.VersionName(resp.TLS.Version))
 	for _, c := range resp.TLS.PeerCertificates {
 		p.Details = append(p.Details, fmt.Sprintf("%s, signed by %s, until %s", c.Subject, c.Issuer, c.NotAfter.Format("2006-01-02")))
 	}
 	return p
-}
-
-func issuer(c *x509.Certificate) string {
-	switch {
-	case len(c.Issuer.Organization) > 0 && c.Issuer.CommonName != "":
-		return c.Issuer.CommonName + " (" + c.Issuer.Organization[0] + ")"
-	case c.Issuer.CommonName != "":
-		return c.Issuer.CommonName
-	}
-	return c.Issuer.String()
 }
 
 // badCertificate explains why no TLS came about.
@@ -280,7 +257,7 @@ func (r *Route) badCertificate(err error) check.Result {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
 	if errors.As(err, &bad) && len(bad.UnverifiedCertificates) > 0 {
-		by := issuer(bad.UnverifiedCertificates[0])
+		by := check.Issuer(bad.UnverifiedCertificates[0])
 		switch {
 		case errors.As(err, &unknown):
 			return unreachable([]string{
@@ -331,28 +308,6 @@ func (r *Route) stepAnswer(ctx context.Context) check.Result {
 		return check.Failed(err)
 	}
 	return check.Passed("%s answers", r.Base)
-}
-
-// stepWebsocket asks for a websocket without a key. Whatever the service itself says shows that the
-// question came through; a proxy that knows no websockets says something else, or nothing.
-func (r *Route) stepWebsocket(ctx context.Context) check.Result {
-	hint := "builds of Amp since July 2026 need websockets: let the proxy or firewall pass `Upgrade: websocket` to " + r.url.Host
-	resp, err := r.get(ctx, "/actors/gateway/threadActor/websocket/doctor", http.Header{
-		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"c2VzYW1lLWRvY3Rvci0xMw=="},
-	})
-	if err != nil {
-		return check.Warned("the service is not asked for a websocket: %v", lastCause(err)).Hint(hint)
-	}
-	defer resp.Body.Close()
-	switch code := resp.StatusCode; {
-	case code == http.StatusSwitchingProtocols:
-		return check.Passed("can be opened")
-	case code == http.StatusUpgradeRequired, code >= http.StatusInternalServerError, code == http.StatusProxyAuthRequired,
-		strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") && code != http.StatusNotFound:
-		return check.Warned("the answer to the question for a websocket is %s: something on the way keeps them back", resp.Status).Hint(hint)
-	default:
-		return check.Passed("the question for one reaches the service (it answers %d without a key)", code)
-	}
 }
 
 // clock compares this machine's with the service's.

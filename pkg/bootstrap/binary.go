@@ -82,10 +82,15 @@ func CheckPin(b Binary, sha256 string) error {
 		return fault.New(fault.BootstrapFailed, failedPrefix+"%w", err)
 	}
 	if want, ok := parseSHA256(sha256); !ok || got != want {
-		return fault.New(fault.BootstrapFailed, failedPrefix+"%s: %w", b.Path,
-			&DigestError{What: pinnedFile, Algorithm: "sha256", Want: sha256, Got: got.Hex}).Hint("%s", pinHint)
+		return notPinned(b.Path, sha256, got)
 	}
 	return nil
+}
+
+// notPinned is the fault of a file that is not the one with the sha256 that is wanted, in hex.
+func notPinned(path, sha256 string, got Digest) error {
+	return fault.New(fault.BootstrapFailed, failedPrefix+"%s: %w", path,
+		&DigestError{What: pinnedFile, Algorithm: "sha256", Want: sha256, Got: got.Hex}).Hint("%s", pinHint)
 }
 
 // pinHint is what there is to do about a pin that does not fit.

@@ -7,8 +7,14 @@ import (
 	"github.com/sesame-cli/sesame/pkg/config/check"
 )
 
-// CheckCachedID is the check that others need which start Amp.
-const CheckCachedID = "amp.cached"
+// The checks that others need which start Amp.
+const (
+	CheckCachedID = "amp.cached"
+	CheckDigestID = "amp.digest"
+)
+
+// digestShown is how much of a digest is shown.
+const digestShown = 12
 
 func binaryCheck(run func(context.Context) check.Result, needs []string) check.Check {
 	return check.Check{ID: CheckCachedID, Group: "amp", Title: "at hand", Needs: needs, Run: run}
@@ -41,11 +47,14 @@ func (in *Installer) cachedResult(want string) check.Result {
 		return check.Failed(in.cacheFault(err))
 	}
 	var details []string
-	damaged := ""
+	damaged, other := "", Binary{}
 	for _, v := range versions {
 		b, err := in.cache.load(v)
 		if err == nil {
 			details = append(details, fmt.Sprintf("%s %s %s, from %s on %s", v, b.Platform, b.Digest, b.Source, b.InstalledAt.Format("2006-01-02")))
+			if v == want && !in.pin.IsZero() && b.Digest != in.pin {
+				other = b
+			}
 			continue
 		}
 		details = append(details, fmt.Sprintf("%s is damaged: %v", v, err))
@@ -62,6 +71,8 @@ func (in *Installer) cachedResult(want string) check.Result {
 	case ok:
 		const mega = 1e6
 		r = check.Passed("%s (%s, %.0f MB, verified when it came from %s)", have.Version, have.Platform, float64(have.Size)/mega, have.Source)
+	case other.Path != "":
+		r = check.Failed(notPinned(other.Path, in.pin.Hex, other.Digest))
 	case damaged != "":
 		r = check.Warned("what is cached is damaged and will be fetched again: %s", damaged).Hint("run `sesame amp install`")
 	case isLatest(want):

@@ -95,7 +95,7 @@ func (o *orders) processes() []string {
 	}
 	var got []string
 	if syscall.Kill(o.PID, 0) == nil {
-		got = append(got, fmt.Sprintf("process %d can be signalled", o.PID))
+		got = append(got, fmt.Sprintf("process %d %s", o.PID, signalled))
 	}
 	if readable(fmt.Sprintf("/proc/%d/environ", o.PID)) {
 		got = append(got, fmt.Sprintf("the environment of process %d can be read", o.PID))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ type orders struct {
 	KeySalt   string   `json:"key_salt"`
 	KeyHash   string   `json:"key_hash"` // of salt and key
 }
+
+// signalled ends what the attackers say of a process that they could send a signal.
+const signalled = "can be signalled"
 
 // loot is what the attackers got.
 type loot struct {
@@ -114,7 +118,7 @@ func (c *Canaries) attack(ctx context.Context) map[string]check.Result {
 		return everywhere(check.Failed(fault.New(fault.SandboxUnavailable, "the program that attacks the sandbox ended with status %d: %s",
 			status.Code, strings.TrimSpace(errs.String()))))
 	}
-	return field.judge(got)
+	return field.judge(got, process.Tier())
 }
 
 // field is what was planted on the host.
@@ -276,7 +280,7 @@ func (f *field) clear() {
 	}
 }
 
-func (f *field) judge(got loot) map[string]check.Result {
+func (f *field) judge(got loot, tier Tier) map[string]check.Result {
 	var written []string
 	for _, path := range f.orders.Writes {
 		data, err := os.ReadFile(path)
@@ -288,15 +292,25 @@ func (f *field) judge(got loot) map[string]check.Result {
 	f.mu.Lock()
 	calls := f.calls
 	f.mu.Unlock()
+	// What a tier without namespaces holds, it holds otherwise.
+	hosts, processes := "this host's ports and sockets are not there (%d tried)", "none of this host's can be seen or signalled"
+	if tier != Namespaces {
+		hosts = "this host's ports and sockets cannot be connected to (%d tried)"
+		processes = "none of this host's can be signalled, nor its environment read; that they run can be seen"
+		if slices.ContainsFunc(Weaknesses(tier, LandlockVersion()), func(w Weakness) bool { return w.ID == weakSignals }) {
+			processes = "none of this host's environments can be read; that they run can be seen, and they can be signalled"
+			got.Processes = slices.DeleteFunc(got.Processes, func(breach string) bool { return strings.HasSuffix(breach, signalled) })
+		}
+	}
 	results := map[string]check.Result{
 		"sandbox.secrets": held(got.Secrets, "a program inside could read %s",
 			"none of %d places could be read", len(f.orders.Secrets)),
 		"sandbox.writes": held(written, "a program inside could write %s",
 			"nothing of %d places outside of the workspace was changed", len(f.orders.Writes)),
 		"sandbox.hosts": held(calls, "a program inside reached this host: %s",
-			"this host's ports and sockets are not there (%d tried)", len(f.orders.TCP)+len(f.orders.Sockets)),
+			hosts, len(f.orders.TCP)+len(f.orders.Sockets)),
 		"sandbox.key":        held(got.Key, "the key can be seen inside: %s", "it is in no environment and no file of the sandbox"),
-		"sandbox.processes":  held(got.Processes, "a program inside reaches processes of this host: %s", "none of this host's can be seen or signalled"),
+		"sandbox.processes":  held(got.Processes, "a program inside reaches processes of this host: %s", "%s", processes),
 		"sandbox.privileges": held(got.Privileges, "a program inside has more than it needs: %s", "no capabilities, none to be had, system calls are filtered"),
 	}
 	if f.orders.KeyHash == "" {
@@ -304,6 +318,9 @@ func (f *field) judge(got loot) map[string]check.Result {
 	}
 	return results
 }
+
+// reportBreach is what there is to do about a sandbox that does not hold.
+const reportBreach = "do not run a turn here: please report this as a bug of sesame, with `sesame doctor --json`"
 
 // held is the result of one kind of attack.
 func held(breaches []string, broken, whole string, args ...any) check.Result {
@@ -316,7 +333,7 @@ func held(breaches []string, broken, whole string, args ...any) check.Result {
 		list += fmt.Sprintf(" and %d more", len(breaches)-shown)
 	}
 	r := check.Failed(fault.New(fault.SandboxUnavailable, broken, list)).
-		Hint("do not run a turn here: please report this as a bug of sesame, with `sesame doctor --json`")
+		Hint(reportBreach)
 	r.Details = breaches
 	return r
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sesame-cli/sesame/pkg/config/check"
 )
 
@@ -27,6 +29,7 @@ type kernel struct {
 	seccomp    bool
 	container  string // "Kubernetes", "Docker", "Podman" or ""
 	root       bool   // we are root, whom the two sysctls above do not concern
+	capable    bool   // we have the capability that root needs for a user namespace, or nothing tells
 	program    string // this executable
 }
 
@@ -51,6 +54,7 @@ func readKernel(root, program string) kernel {
 		overlay:    strings.Contains(read("proc/filesystems"), "\toverlay"),
 		seccomp:    exists("proc/sys/kernel/seccomp/actions_avail"),
 		root:       os.Geteuid() == 0,
+		capable:    hasSetfcap(read("proc/self/status")),
 		program:    program,
 	}
 	switch {
@@ -62,6 +66,18 @@ func readKernel(root, program string) kernel {
 		k.container = "Podman"
 	}
 	return k
+}
+
+// hasSetfcap reads the capabilities of a process from its status. Since Linux 5.12 root gets no user namespace with
+// itself in it unless it has this one.
+func hasSetfcap(status string) bool {
+	for line := range strings.Lines(status) {
+		if value, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			return err != nil || set&(1<<unix.CAP_SETFCAP) != 0
+		}
+	}
+	return true
 }
 
 // basis says in a line what a sandbox of the policy is made of.
@@ -157,6 +173,9 @@ func (k kernel) explain(ctx context.Context, p *Policy, env []string, err error)
 // reason is why the namespaces cannot be had, and what to do about it; "" where the
 // error explains itself best. The first one that fits is the one that has to go first.
 func (k kernel) reason(err error) (why string, remedy []string) {
+	if k.root && !k.capable {
+		return "root is without the capability setfcap here, and so gets no user namespace", k.capabilityRemedy()
+	}
 	switch {
 	case k.old():
 		return "this kernel is too old", []string{fmt.Sprintf("the sandbox needs Linux %d.%d or newer", kernelMajor, kernelMinor)}
@@ -189,6 +208,19 @@ func (k kernel) reason(err error) (why string, remedy []string) {
 		}
 	}
 	return "", nil
+}
+
+// capabilityRemedy gives setfcap back; where there is a container it lifts what else that would refuse, too.
+func (k kernel) capabilityRemedy() []string {
+	switch k.container {
+	case "Kubernetes":
+		return []string{"in the container's spec: `securityContext: {capabilities: {add: [SETFCAP]}, procMount: Unmasked, seccompProfile: {type: Unconfined}, appArmorProfile: {type: Unconfined}}`"}
+	case "Podman":
+		return []string{"start it with `podman run --cap-add SETFCAP --security-opt seccomp=unconfined --security-opt unmask=ALL IMAGE`"}
+	case "Docker":
+		return []string{"start it with `docker run --cap-add SETFCAP " + dockerFlags + " IMAGE`"}
+	}
+	return []string{"in a systemd unit, add CAP_SETFCAP to `CapabilityBoundingSet=`", "or run sesame as an ordinary user"}
 }
 
 func sysctlRemedy(setting string) []string {

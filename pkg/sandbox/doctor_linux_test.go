@@ -193,6 +193,10 @@ func TestReason(t *testing.T) {
 		{"no namespaces", map[string]string{"proc/sys/user/max_user_namespaces": ""}, false, refused, "CONFIG_USER_NS"},
 		{"refused", nil, true, refused, "a security module"},
 		{"no idea", nil, true, mount, ""},
+		{"no setfcap", map[string]string{"proc/self/status": "Name:\tx\nCapEff:\t000001ff7fffffff\n"}, true, refused, "CapabilityBoundingSet"},
+		{"no setfcap in docker", map[string]string{".dockerenv": "", "proc/self/status": "CapEff:\t0000000000000000\n"}, true, refused, "docker run --cap-add SETFCAP --security-opt"},
+		{"no capabilities, and no root", map[string]string{"proc/self/status": "CapEff:\t0000000000000000\n"}, false, refused, "RestrictNamespaces"},
+		{"all capabilities", map[string]string{"proc/self/status": "CapEff:\t000001ffffffffff\n"}, true, refused, "RestrictNamespaces"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

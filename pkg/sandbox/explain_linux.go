@@ -5,27 +5,34 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
-// ExplainPath says what a command may do with a path, by the plan that a sandbox would be made of. The path is
-// looked at without its links, as the host has them.
-func (p *Policy) ExplainPath(path string) (Verdict, error) {
+// ExplainPath says what a command may do with a path of the host, by the plan that a sandbox of the tier would be made
+// of. The path is looked at without its links, as the host has them.
+func (p *Policy) ExplainPath(path string, tier Tier) (Verdict, error) {
 	t, err := drawTree(p)
 	if err != nil {
 		return Verdict{}, err
 	}
-	path = resolve(path)
+	return t.verdictIn(tier, resolve(path)), nil
+}
+
+// verdictIn is the verdict of a path in a tier.
+func (t *tree) verdictIn(tier Tier, path string) Verdict {
 	v := t.verdict(path)
-	v.Target = path
-	v.Allowed = v.Access != AccessAbsent
-	return v, nil
+	if tier == Landlock {
+		v = t.unmounted(path, v)
+	}
+	v.Target, v.Allowed = path, v.Access != AccessAbsent
+	return v
 }
 
 // ExplainPaths says it for each path that the policy treats otherwise than what is around it, if this host has it or
 // must not get it from the sandbox. They are in the order of what may be done with them, then of their names.
-func (p *Policy) ExplainPaths() ([]Verdict, error) {
+func (p *Policy) ExplainPaths(tier Tier) ([]Verdict, error) {
 	t, err := drawTree(p)
 	if err != nil {
 		return nil, err
@@ -43,8 +50,7 @@ func (p *Policy) ExplainPaths() ([]Verdict, error) {
 		if _, err := os.Lstat(path); err != nil && !slices.Contains(t.absent, path) {
 			continue
 		}
-		v := t.verdict(path)
-		v.Target, v.Allowed = path, v.Access != AccessAbsent
+		v := t.verdictIn(tier, path)
 		byPath[path] = v
 		around, ok := v, false
 		for dir := filepath.Dir(path); !ok && dir != "/"; dir = filepath.Dir(dir) {
@@ -59,43 +65,41 @@ func (p *Policy) ExplainPaths() ([]Verdict, error) {
 	return list, nil
 }
 
+// unmounted is what becomes of a verdict where nothing can be mounted: Landlock allows or refuses what the host has in
+// its places, and what the sandbox has of its own is elsewhere.
+func (t *tree) unmounted(path string, v Verdict) Verdict {
+	switch v.Access {
+	case AccessAbsent:
+		if v.Rule != ruleTakenAway {
+			v.Rule += "; that it exists can be found out"
+		}
+	case AccessRead:
+		at := path
+		if _, here := t.ops[path]; !here {
+			at, _ = t.above(path)
+		}
+		// See grants.
+		if above, ok := t.above(at); ok && t.ops[above].Kind == shim.ReadWrite && t.ours(at) {
+			return Verdict{Access: AccessWrite, Rule: "the tier landlock cannot guard what is in the workspace already"}
+		}
+	case AccessCopy:
+		v.Access, v.Rule, v.Flag = AccessRead, "the home, which is read-only here: HOME names one of the sandbox's own", "--allow-write "+path
+	case AccessOwn:
+		if within(path, "/proc") {
+			return Verdict{Access: AccessRead, Rule: "the kernel's files"}
+		}
+		if device, ok := strings.CutPrefix(path, "/dev/"); ok && slices.Contains(devices, device) {
+			return Verdict{Access: AccessWrite, Rule: "a device that every program may expect"}
+		}
+		v.Access, v.Rule = AccessAbsent, "the sandbox has its own, elsewhere"
+	}
+	return v
+}
+
+// ruleTakenAway is the rule of what is guarded and does not exist yet.
+const ruleTakenAway = "programs of the host would execute it: it is taken away when the sandbox ends"
+
 func (t *tree) verdict(path string) Verdict {
-	v := t.mounted(path)
-	if t.policy.Tier == Landlock {
-		return t.confined(path, v)
-	}
-	return v
-}
-
-// confined is what becomes of a verdict where nothing can be mounted.
-func (t *tree) confined(path string, v Verdict) Verdict {
-	at := path
-	if _, here := t.ops[path]; !here {
-		at, _ = t.above(path)
-	}
-	switch op := t.ops[at]; {
-	case v.Access == AccessAbsent:
-		return v
-	case t.unguarded(at):
-		return Verdict{Access: AccessWrite, Rule: "programs of the host execute what it says, which the tier landlock cannot keep from being written"}
-	case op.Kind == shim.Home && t.layers.Bare:
-		return Verdict{Access: AccessAbsent, Rule: "HOME names the strict profile's own home", Flag: "--allow-read " + path}
-	case op.Kind == shim.Home:
-		return Verdict{Access: AccessRead, Rule: "the home: HOME names a directory of the sandbox's own, with links to it and copies", Flag: "--allow-write " + path}
-	case op.Kind == shim.Tmp:
-		return Verdict{Access: AccessAbsent, Rule: "TMPDIR names the sandbox's own", Flag: "--allow-read " + path}
-	case op.Kind == shim.Proc:
-		return Verdict{Access: AccessRead, Rule: "the machine's own, but for what is in other programs"}
-	case op.Kind == shim.Dev:
-		return Verdict{Access: AccessOwn, Rule: "devices that every program may expect"}
-	case op.Kind == shim.File:
-		return Verdict{Access: AccessRead, Rule: "the system is read-only"}
-	}
-	return v
-}
-
-// mounted is what a command may do with a path where all can be mounted.
-func (t *tree) mounted(path string) Verdict {
 	p := t.policy
 	if by, ok := t.denied(path); ok {
 		if slices.ContainsFunc(p.DenyRead, func(d string) bool { return resolve(d) == by || d == by }) {
@@ -122,7 +126,7 @@ func (t *tree) mounted(path string) Verdict {
 			rule = "the workspace"
 		}
 		if slices.Contains(t.absent, path) {
-			return Verdict{Access: AccessAbsent, Rule: "programs of the host would execute it: it is taken away when the sandbox ends", Flag: "--allow-write " + path}
+			return Verdict{Access: AccessAbsent, Rule: ruleTakenAway, Flag: "--allow-write " + path}
 		}
 		return Verdict{Access: AccessWrite, Rule: rule}
 	case shim.ReadOnly:

@@ -9,26 +9,40 @@ import (
 	"syscall"
 )
 
-// forgetVolatile removes the mark that a volatile overlay leaves behind and that keeps the next one from
-// being mounted. The home's lock must be held. A home may be volatile, which spares every
-// sandbox's end a sync of the whole disk: if the machine crashes, what a turn left in it may be incomplete.
-func forgetVolatile(state string) error {
-	work := filepath.Join(state, "work", "work")
-	mark := filepath.Join(work, "incompat")
-	// Root may remove them as they are.
-	if err := syscall.Rmdir(filepath.Join(mark, "volatile")); err == nil {
-		return syscall.Rmdir(mark)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// usedWork is where a directory of overlayfs goes that was in use, beside it.
+const usedWork = "used-work"
+
+// freshWork gives the next overlay a work directory without the mark that a volatile one leaves behind and that keeps the
+// next one from being mounted. The used one is only put aside, for removeUsedWork, because removing it takes longer. The
+// home's lock must be held. A home may be volatile, which spares every sandbox's end a sync of the whole disk: if the
+// machine crashes, what a turn left in it may be incomplete.
+func freshWork(state string) error {
+	work, used := filepath.Join(state, "work"), filepath.Join(state, usedWork)
+	err := os.Rename(work, used)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) { // somebody was killed before it was removed
+		if err = removeUsedWork(state); err == nil {
+			err = os.Rename(work, used)
+		}
 	}
+	if err != nil {
+		return err
+	}
+	return os.Mkdir(work, 0o700)
+}
+
+// removeUsedWork removes what freshWork put aside.
+func removeUsedWork(state string) error {
+	used := filepath.Join(state, usedWork)
+	work := filepath.Join(used, "work")
+	mark := filepath.Join(work, "incompat")
 	for _, dir := range []string{work, mark, filepath.Join(mark, "volatile")} { // the kernel makes them for nobody to enter
 		if err := os.Chmod(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
-			return nil
+			break
 		} else if err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(mark)
+	return os.RemoveAll(used)
 }
 
 // mountsBelow lists what is mounted below a directory.

@@ -20,7 +20,7 @@ func (t *tree) grants() []shim.Grant {
 	for path, op := range t.ops {
 		switch op.Kind {
 		case shim.ReadOnly:
-			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !t.unguarded(path) {
+			if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite && !t.ours(path) {
 				g.pass(path)
 			}
 		case shim.ReadWrite, shim.Home, shim.Symlink:
@@ -47,13 +47,10 @@ func (t *tree) grants() []shim.Grant {
 	return g.list
 }
 
-// unguarded tells of a path that is to be read-only in what can be written that it can be written nevertheless.
-// What is guarded in the workspace, or in the part of a repository that is a linked worktree's own, cannot be
-// kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
-func (t *tree) unguarded(path string) bool {
-	above, ok := t.above(path)
-	return ok && t.ops[path].Kind == shim.ReadOnly && t.ops[above].Kind == shim.ReadWrite &&
-		(within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees")
+// ours tells what is guarded in the workspace, or in the part of a repository that is a linked worktree's own. It cannot
+// be kept from it here: git makes files beside it. In the repository of such a worktree it can, but for packing.
+func (t *tree) ours(path string) bool {
+	return within(path, t.policy.Workspace) || filepath.Base(filepath.Dir(filepath.Dir(path))) == "worktrees"
 }
 
 // granter collects the grants.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,9 +28,6 @@ type confinement struct {
 func LandlockVersion() int { return shim.LandlockABI() }
 
 func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	if err := p.Check(); err != nil {
-		return nil, err
-	}
 	switch abi := shim.LandlockABI(); {
 	case abi == 0:
 		return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier landlock cannot be had here: this kernel has no Landlock, or it is not switched on").
@@ -49,8 +47,13 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 	if name, err := os.Hostname(); err == nil {
 		names = append(names, strings.ToLower(name))
 	}
-	process, err := startBox(ctx, p, c, mechanics{
-		tier: Landlock, shim: shim.KeeperName, attr: &syscall.SysProcAttr{}, plan: l.plan, take: l.supervise, localNames: names,
+	process, err := startBox(ctx, p, c, newHead([]string{shim.KeeperName}, &syscall.SysProcAttr{}, c), mechanics{
+		tier: Landlock, plan: l.plan, take: l.supervise, localNames: names,
+		// A keeper that is killed could not end what it started: it is asked to first.
+		kill: func(b *box) {
+			_ = b.signal(syscall.SIGKILL)
+			time.AfterFunc(copyDelay, b.killHead)
+		},
 	})
 	if err != nil {
 		l.close()
@@ -69,6 +72,9 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 
 // plan is the plan of a sandbox without namespaces.
 func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
+	if err := b.up(); err != nil {
+		return nil, unavailable(err)
+	}
 	t, err := newTree(l.policy)
 	if err != nil {
 		return nil, err

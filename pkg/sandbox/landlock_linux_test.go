@@ -72,6 +72,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// A tier that fails when it is half made has read nothing of what the command is to read.
+func TestNextTierHasTheInput(t *testing.T) {
+	h := newHost(t)
+	h.policy.Tier, h.policy.Home, h.policy.HomeState = Auto, "/proc/sys/kernel", "" // which no overlay can be laid over
+	var out strings.Builder
+	p, err := Start(t.Context(), &h.policy, &Command{Args: []string{"/bin/cat"}, Env: h.env, Stdin: strings.NewReader("the prompt"), Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := p.Wait(); err != nil || p.Tier() != Landlock || out.String() != "the prompt" {
+		t.Errorf("%+v, %v, in the tier %s: %q", status, err, p.Tier(), out.String())
+	}
+}
+
 // In a place without user namespaces "the strongest tier" is this one, and it says so.
 func TestStrongestTier(t *testing.T) {
 	h := newHost(t)

@@ -34,11 +34,39 @@ func (p *Process) Detached() bool { return p.detached }
 // Start runs the command under the policy. When ctx ends, everything that the
 // command started is killed at once; for a gentle end use Signal first.
 func Start(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	switch p.Tier {
-	case Off:
-		return startOff(ctx, p, c)
-	default:
-		return startTier(ctx, p, c)
+	return (&Beginning{Command: c}).Start(ctx, p)
+}
+
+// Beginning is a sandbox that was begun before its policy was known. It takes about as long to make the namespaces
+// as to find out what to do in them, and the one does not depend on the other.
+type Beginning struct {
+	Command *Command
+	head    *head // nil where nothing was begun
+}
+
+// Begin begins a sandbox for a command whose streams are known; the rest of it may be set until Start. What is begun
+// must be started or closed.
+func Begin(c *Command) *Beginning {
+	return &Beginning{Command: c, head: namespacesHead(c)}
+}
+
+// Start is like the function Start.
+func (b *Beginning) Start(ctx context.Context, p *Policy) (*Process, error) {
+	if p.Tier == Off {
+		b.Close()
+		return startOff(ctx, p, b.Command)
+	}
+	begun := b.head
+	b.head = nil // it is startTier's now
+	return startTier(ctx, p, b.Command, begun)
+}
+
+// Close ends what was begun and not started.
+func (b *Beginning) Close() {
+	if b.head != nil {
+		b.head.abandon()
+		b.head.close()
+		b.head = nil
 	}
 }
 

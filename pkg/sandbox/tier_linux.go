@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,13 +18,25 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
-func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	switch p.Tier {
-	case "", Auto:
-		return startStrongest(ctx, p, c)
-	case Namespaces:
-		return startNamespaces(ctx, p, c)
-	case Landlock:
+// startTier goes on from a head in namespaces that was begun, unless that is nil, and ends it where it is not wanted.
+func startTier(ctx context.Context, p *Policy, c *Command, begun *head) (*Process, error) {
+	err := p.Check()
+	if err == nil {
+		switch p.Tier {
+		case "", Auto:
+			return startStrongest(ctx, p, c, begun)
+		case Namespaces:
+			return startNamespaces(ctx, p, c, begun)
+		}
+	}
+	if begun != nil {
+		begun.abandon()
+		begun.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.Tier == Landlock {
 		return startLandlock(ctx, p, c)
 	}
 	return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier %s is not for this system", p.Tier).
@@ -37,8 +44,8 @@ func startTier(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 }
 
 // startStrongest starts the command in the first tier that works here.
-func startStrongest(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	process, err := startNamespaces(ctx, p, c)
+func startStrongest(ctx context.Context, p *Policy, c *Command, begun *head) (*Process, error) {
+	process, err := startNamespaces(ctx, p, c, begun)
 	if fault.CodeOf(err) != fault.SandboxUnavailable || ctx.Err() != nil {
 		return process, err
 	}
@@ -57,10 +64,9 @@ func startStrongest(ctx context.Context, p *Policy, c *Command) (*Process, error
 // mechanics are what the tiers of Linux differ in.
 type mechanics struct {
 	tier Tier
-	shim string               // argv[0] of the shim's process
-	attr *syscall.SysProcAttr // and how it starts
 	plan func(b *box, c *Command) (*shim.Plan, error)
 	take func(b *box, fds []int) error // the descriptors that the shim hands over
+	kill func(b *box)                  // ends the sandbox at once
 	// names of the sandbox itself, where it reads no hosts file
 	localNames []string
 }
@@ -68,53 +74,39 @@ type mechanics struct {
 // box is a sandbox of a tier of Linux, seen from the host.
 type box struct {
 	mechanics
+	*head
 	policy  *Policy
 	gateway *gateway.Gateway
-	cmd     *exec.Cmd
-	socket  *os.File
-	absent  []string // guarded paths to sweep at the end
-	lock    *os.File // of Policy.HomeState, or nil
+	absent  []string    // guarded paths to sweep at the end
+	lock    *os.File    // of Policy.HomeState, or nil
+	keep    func() bool // stops waiting for the end of the context
 	started chan error
 	ended   chan shim.Message // closed without a value when the shim said nothing
-	done    chan struct{}     // closed when the sandbox is gone
-	closed  bool
-	mu      sync.Mutex // of closed and of sending, which must not meet a number that is another file's by now
 }
 
-func startNamespaces(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	return startBox(ctx, p, c, mechanics{
-		tier: Namespaces, shim: shim.Name,
-		attr: &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-			// One id of each kind, the user's own: files look inside as they do outside.
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
-			// The shim has to build the sandbox after an exec, which takes capabilities from an ordinary uid.
-			AmbientCaps: setupCapabilities,
-			Pdeathsig:   syscall.SIGKILL,
-		},
-		plan: (*box).mountPlan,
-		take: (*box).serve,
+func startNamespaces(ctx context.Context, p *Policy, c *Command, begun *head) (*Process, error) {
+	if begun == nil {
+		begun = namespacesHead(c)
+	}
+	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve, kill: (*box).killHead})
+}
+
+// startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
+func startBox(ctx context.Context, p *Policy, c *Command, h *head, m mechanics) (*Process, error) {
+	b := &box{mechanics: m, head: h, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
+	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames})
+	go b.listen()
+	b.keep = context.AfterFunc(ctx, func() {
+		if b.up() == nil {
+			b.kill(b)
+		}
 	})
-}
-
-func startBox(ctx context.Context, p *Policy, c *Command, m mechanics) (*Process, error) {
-	if err := p.Check(); err != nil {
-		return nil, err
-	}
-	b := &box{mechanics: m, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1), done: make(chan struct{})}
-	// The shim starts while the plan is made.
-	plan, err := b.spawn(ctx, c)
-	if err != nil {
-		b.close()
-		return nil, unavailable(err)
-	}
-	err = b.instruct(plan, c)
+	err := b.instruct(c)
 	if err == nil {
 		err = <-b.started
 	}
 	if err != nil {
-		_ = b.cmd.Wait() // it failed; why is known already
+		b.abandon()
 		for range b.ended {
 			// Until nobody reads the socket any more.
 		}
@@ -124,19 +116,25 @@ func startBox(ctx context.Context, p *Policy, c *Command, m mechanics) (*Process
 		}
 		return nil, err
 	}
+	close(b.runs)
 	return &Process{tier: b.tier, wait: b.wait, signal: b.signal, denials: b.denials}, nil
 }
 
-// instruct makes the plan and sends it to the shim, which gives up without one.
-func (b *box) instruct(to *os.File, c *Command) error {
-	defer to.Close()
+// instruct makes the plan and sends it to the head, which gives up without one.
+func (b *box) instruct(c *Command) error {
 	pl, err := b.plan(b, c)
 	if err != nil {
 		return err
 	}
-	// A shim that died cannot be told; it is known by the end of its socket.
-	if _, err := to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
+	// A head that died cannot be told; it is known by the end of its socket.
+	if _, err := b.to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("send the plan: %w", err)
+	}
+	if err := b.to.Close(); err != nil {
+		return fmt.Errorf("send the plan: %w", err)
+	}
+	if b.tier == Namespaces && b.lock != nil {
+		_ = removeUsedWork(b.policy.HomeState) // if not, the next one does
 	}
 	return nil
 }
@@ -146,6 +144,10 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	pl, absent, err := makePlan(b.policy, c)
 	if err != nil {
 		return nil, err
+	}
+	// Nothing is changed for a sandbox that cannot be had.
+	if err := b.up(); err != nil {
+		return nil, unavailable(err)
 	}
 	if pl.Home != nil && pl.Home.State != "" {
 		if err := b.takeHome(pl.Home); err != nil {
@@ -207,7 +209,7 @@ func (b *box) takeHome(h *shim.Layers) error {
 		return errors.Join(err, f.Close())
 	}
 	b.lock = f
-	return forgetVolatile(h.State)
+	return freshWork(h.State)
 }
 
 func (b *box) notice(s string) {
@@ -216,88 +218,12 @@ func (b *box) notice(s string) {
 	}
 }
 
-// spawn starts the shim in new namespaces and begins to listen to it. The plan is written to what it returns.
-func (b *box) spawn(ctx context.Context, c *Command) (*os.File, error) {
-	plan, to, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer plan.Close()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		to.Close()
-		return nil, fmt.Errorf("socketpair: %w", err)
-	}
-	b.socket = os.NewFile(uintptr(pair[0]), "shim")
-	theirs := os.NewFile(uintptr(pair[1]), "parent")
-	defer theirs.Close()
-
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{b.shim}
-	// The command's environment is in the plan; this is the shim's own. It does one thing after
-	// the other and lives briefly or sleeps: more threads, and collecting garbage, would only cost.
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = throughPipe(c.Stdin), throughPipeOut(c.Stdout), throughPipeOut(c.Stderr)
-	cmd.WaitDelay = copyDelay
-	cmd.ExtraFiles = []*os.File{theirs, plan}
-	cmd.SysProcAttr = b.attr
-	if b.tier == Landlock {
-		// A shim that is killed could not end what it started: it is asked to.
-		cmd.Cancel = func() error { return errors.Join(os.ErrProcessDone, b.signal(syscall.SIGKILL)) } // which Wait takes for no error
-	}
-	b.cmd = cmd
-	b.gateway = gateway.New(ctx, gateway.Options{Rules: b.policy.AllowHosts, Dial: (&gateway.Dialer{Proxy: b.policy.Proxy}).Dial, Swap: b.policy.Swap, Denied: b.denied, Local: b.localNames})
-	spawned := make(chan error)
-	go func() {
-		// The kernel sends the death signal when the *thread* that started the shim ends.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		spawned <- err
-		if err == nil {
-			b.listen()
-			<-b.done
-		}
-	}()
-	if err := <-spawned; err != nil {
-		to.Close()
-		return nil, err
-	}
-	return to, nil
-}
-
-// setupCapabilities are what building the sandbox takes, in the new user namespace only.
-var setupCapabilities = []uintptr{
-	unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_SYS_CHROOT,
-	unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_CHOWN, unix.CAP_MKNOD, unix.CAP_SETUID, unix.CAP_SETGID,
-}
-
-// copyDelay is how long after the end of the command its streams may still be copied.
-const copyDelay = 10 * time.Second
-
-// throughPipe keeps a file on the host from being handed into the sandbox: by /proc/self/fd the command
-// could open it again, for writing, past all mounts. Terminals, pipes and sockets go in as they are.
-func throughPipe(r io.Reader) io.Reader {
-	if f, ok := r.(*os.File); ok && reopenable(f) {
-		return struct{ io.Reader }{f}
-	}
-	return r
-}
-
-func throughPipeOut(w io.Writer) io.Writer {
-	if f, ok := w.(*os.File); ok && reopenable(f) {
-		return struct{ io.Writer }{f}
-	}
-	return w
-}
-
-func reopenable(f *os.File) bool {
-	info, err := f.Stat()
-	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) == 0
-}
-
 // listen follows what the shim says until it ends.
 func (b *box) listen() {
 	defer close(b.ended)
+	if b.up() != nil {
+		return // whoever makes the plan tells
+	}
 	fail := func(err error) {
 		select {
 		case b.started <- err:
@@ -388,6 +314,9 @@ func (b *box) wait() (Status, error) {
 	return status(waitErr) // the shim was killed, and all with it
 }
 
+// killHead kills the first process, and the kernel all others of its namespace.
+func (b *box) killHead() { _ = b.cmd.Process.Kill() } // it may have ended
+
 // copies tells whether a stream of the command goes through a pipe, which Wait empties.
 func (b *box) copies() bool {
 	for _, stream := range []any{b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr} {
@@ -407,36 +336,13 @@ func copyError(err error) error {
 }
 
 func (b *box) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return
-	}
-	b.closed = true
-	close(b.done)
-	if b.gateway != nil {
-		b.gateway.Close()
-	}
-	if b.socket != nil {
-		b.socket.Close()
-	}
+	b.keep()
+	b.head.close()
+	b.gateway.Close()
 	b.takeAway()
 	if b.lock != nil {
 		b.lock.Close()
 	}
-}
-
-func (b *box) signal(sig os.Signal) error {
-	s, ok := sig.(syscall.Signal)
-	if !ok {
-		return fmt.Errorf("signal %v cannot be sent", sig)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return os.ErrProcessDone
-	}
-	return shim.Send(int(b.socket.Fd()), shim.Message{Signal: s}, nil)
 }
 
 func (b *box) denied(d gateway.Denial) {

@@ -6,6 +6,9 @@ type Weakness struct {
 	Text string `json:"text"` // as a person reads it
 }
 
+// weakSignals is the id of a weakness that the canaries know of.
+const weakSignals = "signals"
+
 // landlockWeaknesses is the one list of what the tier landlock holds less: the documentation, `doctor`,
 // `sandbox --explain` and each run's notice have it from here. before is the version of Landlock that mends it, 0 for none.
 var landlockWeaknesses = []struct {
@@ -22,7 +25,7 @@ var landlockWeaknesses = []struct {
 	{Weakness{"priority", "priority and processors of the user's other programs can be changed"}, 0},
 	{Weakness{"execution", "with --profile strict, what was written outside of the workspace cannot be started, but the loader (ld-linux.so PROGRAM) and interpreters can still be told to load it"}, 0},
 	{Weakness{"keeper", "if the process that watches over the sandbox is killed, what had detached itself stays"}, 0},
-	{Weakness{"signals", "the user's other programs can be sent signals (this kernel's Landlock is older than 6, Linux 6.12)"}, 6},
+	{Weakness{weakSignals, "the user's other programs can be sent signals (this kernel's Landlock is older than 6, Linux 6.12)"}, 6},
 	{Weakness{"ioctl", "devices that are open can be steered (this kernel's Landlock is older than 5, Linux 6.10)"}, 5},
 	{Weakness{"ports", "that connections are made by the supervisor only is held by one lock instead of two (this kernel's Landlock is older than 4, Linux 6.7)"}, 4},
 }

@@ -3,6 +3,7 @@
 //
 //	go run ./scripts/bench          all of it
 //	go run ./scripts/bench start    sesame sandbox -- /bin/true against other sandboxes
+//	go run ./scripts/bench pair     the same against bubblewrap only: what others leave to be taken apart slows neither
 //	go run ./scripts/bench network  bulk, latency and memory of the gateway against no sandbox
 //	go run ./scripts/bench files    git and go build inside against outside
 //	go run ./scripts/bench turn     a turn through sesame against the bare Amp
@@ -46,10 +47,10 @@ func bench(ctx context.Context, args []string) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	all := map[string]func(context.Context) error{"start": b.start, "network": b.network, "files": b.fileWork, "turn": b.turn, "fetch": b.fetch}
+	all := map[string]func(context.Context) error{"start": b.start, "pair": b.pair, "network": b.network, "files": b.fileWork, "turn": b.turn, "fetch": b.fetch}
 	names := flags.Args()
 	if len(names) == 0 {
-		names = []string{"start", "network", "files", "turn", "fetch"}
+		names = []string{"start", "pair", "network", "files", "turn", "fetch"}
 	}
 	if err := b.build(ctx); err != nil {
 		return err

@@ -75,6 +75,20 @@ func (b *place) start(ctx context.Context) error {
 // peers gets other sandboxes into a directory that stays.
 type peers struct{ dir string }
 
+// pair measures the same of sesame and bubblewrap alone.
+func (b *place) pair(ctx context.Context) error {
+	args, _, err := peers{}.bubblewrap(ctx)
+	if err != nil {
+		return fmt.Errorf("bubblewrap: %w", err)
+	}
+	fmt.Println("pair: sesame and bubblewrap around /bin/true")
+	return b.compare(
+		ctx, b.runs,
+		side{name: "sesame", args: []string{b.sesame, "sandbox", "--", "/bin/true"}, env: b.env()},
+		side{name: "bubblewrap, no filters", args: args, env: b.env()},
+	)
+}
+
 func (p peers) bubblewrap(context.Context) ([]string, string, error) {
 	bwrap, err := exec.LookPath("bwrap")
 	if err != nil {

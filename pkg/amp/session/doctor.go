@@ -9,12 +9,16 @@ import (
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
 const sessionsGroup = "sessions"
 
 // CheckLastID is the check of the last turn, with which doctor begins where it failed.
 const CheckLastID = "sessions.last"
+
+// LikelyCause begins the line of what to do about the last turn that names a cause.
+const LikelyCause = "the likely cause: "
 
 const (
 	stderrTail  = 4 << 10 // bytes from the end of Amp's stderr
@@ -90,7 +94,10 @@ func lastResult(state string, now time.Time) check.Result {
 	}
 	r := check.Warned("failed %s ago in %s: %s", now.Sub(f.When).Round(time.Second), f.Workspace, f.Message)
 	if f.Check != "" && f.Check != CheckLastID {
-		r = r.Hint("the likely cause: see " + f.Check + " below, or `sesame doctor --only " + f.Check + "`")
+		r = r.Hint(LikelyCause + "see " + f.Check + " below, or `sesame doctor --only " + f.Check + "`")
+	}
+	if f.Code == string(fault.Timeout) {
+		r = r.Hint(LikelyCause + "the turn wanted more time: allow it with `--timeout`")
 	}
 	if lines := tailOf(f.Stderr); len(lines) > 0 {
 		for _, line := range lines {

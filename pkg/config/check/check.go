@@ -43,6 +43,7 @@ type Check struct {
 	Group string   // for the screen
 	Title string   // likewise
 	Needs []string // ids of checks without whose success this one would say nothing
+	With  string   // id of one of Needs: it begins when that one does, and what it finds counts only if all are met
 	Run   func(context.Context) Result
 	Limit time.Duration // what it may take; 0 is what Limits say
 }

@@ -32,7 +32,7 @@ func Run(ctx context.Context, checks []Check, limits Limits) []Outcome {
 	defer cancel()
 	r := runner{limits: limits, states: map[string]*state{}}
 	for _, c := range checks {
-		r.states[c.ID] = &state{check: c, done: make(chan struct{})}
+		r.states[c.ID] = &state{check: c, begun: make(chan struct{}), done: make(chan struct{})}
 	}
 	var running sync.WaitGroup
 	for _, s := range r.states {
@@ -58,6 +58,7 @@ type runner struct {
 // state is a check at work. Result, took and cause may be read once done is closed.
 type state struct {
 	check  Check
+	begun  chan struct{} // closed when it begins, if it does
 	done   chan struct{}
 	result Result
 	took   time.Duration
@@ -65,6 +66,53 @@ type state struct {
 }
 
 func (r *runner) run(ctx context.Context, s *state) {
+	ctx, cancel := context.WithCancel(ctx)
+	early := r.ahead(ctx, s)
+	if s.cause, s.result = r.unmet(ctx, s); s.result.Status != "" {
+		cancel()
+		if early != nil {
+			<-early // it is not to go on behind our back
+		}
+		s.took = 0
+		return
+	}
+	defer cancel()
+	if early == nil {
+		early = r.begin(ctx, s)
+	}
+	s.result = <-early
+}
+
+// ahead begins a check that may begin before what it needs is known, once its companion has begun; nil for others.
+func (r *runner) ahead(ctx context.Context, s *state) <-chan Result {
+	with, ok := r.states[s.check.With]
+	if !ok {
+		return nil
+	}
+	select {
+	case <-with.begun:
+		return r.begin(ctx, s)
+	case <-with.done:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// begin runs a check beside its caller.
+func (r *runner) begin(ctx context.Context, s *state) <-chan Result {
+	result := make(chan Result, 1)
+	close(s.begun)
+	go func() {
+		begun := time.Now()
+		got := r.limited(ctx, s.check)
+		s.took = time.Since(begun)
+		result <- got
+	}()
+	return result
+}
+
+// unmet is why a check is skipped, and the one that is to blame; the zero Result where all that it needs is met.
+func (r *runner) unmet(ctx context.Context, s *state) (cause *state, skipped Result) {
 	for _, id := range s.check.Needs {
 		need, ok := r.states[id]
 		if !ok {
@@ -73,30 +121,25 @@ func (r *runner) run(ctx context.Context, s *state) {
 		select {
 		case <-need.done:
 		case <-ctx.Done():
-			s.result = Skipped("no time was left for it")
-			return
+			return nil, Skipped("no time was left for it")
 		}
 		if need.result.Status != Fail && need.result.Status != Skip {
 			continue
 		}
-		s.cause = need
+		cause = need
 		if need.cause != nil {
-			s.cause = need.cause
+			cause = need.cause
 		}
 		what := "failed"
-		if s.cause.result.Status == Skip {
+		if cause.result.Status == Skip {
 			what = "was skipped"
 		}
-		s.result = Skipped("not checked, because %s %s", s.cause.check.ID, what)
-		return
+		return cause, Skipped("not checked, because %s %s", cause.check.ID, what)
 	}
 	if ctx.Err() != nil {
-		s.result = Skipped("no time was left for it")
-		return
+		return nil, Skipped("no time was left for it")
 	}
-	begun := time.Now()
-	s.result = r.limited(ctx, s.check)
-	s.took = time.Since(begun)
+	return nil, Result{}
 }
 
 // limited runs a check and does not wait for one that ignores the end of its time.

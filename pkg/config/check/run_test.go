@@ -20,6 +20,53 @@ func ids(checks []Check) []string {
 	return out
 }
 
+// A check with a companion begins beside it, counts only if all that it needs is met, and is ended where it does not.
+func TestRunWith(t *testing.T) {
+	for _, failing := range []bool{false, true} {
+		begun, ended := make(chan struct{}), false
+		checks := []Check{
+			{ID: "first", Run: func(context.Context) Result {
+				<-begun // never, were it not begun meanwhile
+				if failing {
+					return Failed(errors.New("no"))
+				}
+				return Passed("yes")
+			}},
+			{ID: "beside", Needs: []string{"first"}, With: "first", Run: func(ctx context.Context) Result {
+				close(begun)
+				if failing {
+					<-ctx.Done()
+					ended = true
+				}
+				return Passed("found")
+			}},
+			{ID: "alone", With: "nothing", Run: Found(Passed("alone"))},
+		}
+		got := Run(t.Context(), checks, generous)
+		want := []string{"yes", "found", "alone"}
+		if failing {
+			want = []string{"no", "not checked, because first failed", "alone"}
+		}
+		for i, o := range got {
+			if o.Summary != want[i] {
+				t.Errorf("failing %v: %s says %q", failing, o.ID, o.Summary)
+			}
+		}
+		if ended != failing {
+			t.Errorf("failing %v: ended %v", failing, ended)
+		}
+	}
+	// Its companion is skipped: there is nothing to begin beside.
+	got := Run(t.Context(), []Check{
+		{ID: "a", Run: Found(Failed(errors.New("no")))},
+		{ID: "b", Needs: []string{"a"}, Run: Found(Passed("b"))},
+		{ID: "c", Needs: []string{"b"}, With: "b", Run: func(context.Context) Result { t.Error("ran"); return Passed("c") }},
+	}, generous)
+	if got[2].Summary != "not checked, because a failed" {
+		t.Errorf("got %q", got[2].Summary)
+	}
+}
+
 func TestRunOrderAndNeeds(t *testing.T) {
 	failed := fault.New(fault.KeyRejected, "no good").Hint("get another")
 	var ran string

@@ -128,8 +128,13 @@ func makeMask(layers, host int, h *Layers) error {
 			return fmt.Errorf("%s: %w", d.Path, err)
 		}
 	}
-	for _, rel := range h.Absent {
-		if err := unix.Mknodat(mask, rel, unix.S_IFCHR, 0); err != nil {
+	for i, rel := range h.Absent {
+		if i == 0 {
+			err = unix.Mknodat(mask, rel, unix.S_IFCHR, 0)
+		} else {
+			err = unix.Linkat(mask, h.Absent[0], mask, rel, 0) // one is like the other, and a link is made faster
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", rel, err)
 		}
 	}

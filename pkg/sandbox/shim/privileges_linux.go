@@ -12,7 +12,7 @@ import (
 
 // dropPrivileges gives up every capability for good, forbids gaining any by executing
 // something, and installs the system call filter, for this thread and what is forked from it.
-// The other threads of this process only lose their capabilities, and get the filter.
+// The other threads of this process only get the filter, and later lose their capabilities.
 func dropPrivileges(pl *Plan) error {
 	if err := dropAllCapabilities(); err != nil {
 		return err
@@ -142,16 +142,20 @@ func grant(rules int, path string, access uint64) error {
 	return addRule(rules, fd, access)
 }
 
-// dropCapabilities drops them on every thread. A build with cgo cannot (the race detector's
-// builds are such): there it is done on this thread, from which the command is forked.
+// dropCapabilities drops them on this thread.
 func dropCapabilities() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
+	return unix.Capset(&header, &none[0])
+}
+
+// dropCapabilitiesOfAll drops them on every thread, which takes longer than to start the command. A build with cgo
+// cannot (the race detector's builds are such).
+func dropCapabilitiesOfAll() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none[0])), 0)
-	if errors.Is(errno, syscall.ENOTSUP) {
-		return unix.Capset(&header, &none[0])
-	}
-	if errno != 0 {
+	if errno != 0 && !errors.Is(errno, syscall.ENOTSUP) {
 		return errno
 	}
 	return nil

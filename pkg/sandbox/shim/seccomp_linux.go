@@ -59,6 +59,13 @@ func filterProgram(more []bpf.Instruction) []bpf.Instruction {
 		loadNumber,
 	}
 	prog = append(prog, foreignCalls...)
+	rules := callRules(more)
+	return slices.Concat(prog, shortcut(rules), rules)
+}
+
+// callRules are the filter's rules, one after the other, for calls of this architecture; the number is loaded.
+func callRules(more []bpf.Instruction) []bpf.Instruction {
+	var prog []bpf.Instruction
 	denied := slices.Concat(deniedCalls, deniedHere)
 	for i, nr := range denied {
 		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: nr, SkipTrue: uint8(len(denied) - i)})
@@ -99,6 +106,41 @@ func filterProgram(more []bpf.Instruction) []bpf.Instruction {
 	// openat2 has the mode in memory, where a filter cannot look: programs fall back to openat.
 	prog = append(prog, call(unix.SYS_OPENAT2, verdict(unix.ENOSYS))...)
 	return append(prog, allow)
+}
+
+// shortcut allows what no rule names, after a search by halves. The kernel runs a new filter for every number there is,
+// to know which calls it need not ask about.
+func shortcut(rules []bpf.Instruction) []bpf.Instruction {
+	// Values of arguments are among these, too: that only sends a few more calls through the rules.
+	var named []uint32
+	for _, rule := range rules {
+		switch r := rule.(type) {
+		case bpf.JumpIf:
+			named = append(named, r.Val)
+		case bpf.JumpIfX:
+			return nil // nobody knows what that compares
+		}
+	}
+	slices.Sort(named)
+	return search(slices.Compact(named), 0)
+}
+
+// search looks for the loaded number among those named, goes on behind itself and skip more instructions if it
+// is there, and allows the call if not.
+func search(named []uint32, skip uint32) []bpf.Instruction {
+	const few = 4
+	if len(named) > few {
+		half := len(named) / 2
+		right := search(named[half:], skip)
+		left := search(named[:half], skip+uint32(len(right)))
+		// A jump on a condition does not reach far.
+		return slices.Concat([]bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpLessThan, Val: named[half], SkipTrue: 1}, bpf.Jump{Skip: uint32(len(left))}}, left, right)
+	}
+	var prog []bpf.Instruction
+	for i, nr := range named {
+		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: nr, SkipTrue: uint8(len(named) - i)})
+	}
+	return append(prog, allow, bpf.Jump{Skip: skip})
 }
 
 // strictRules are what the strict profile refuses besides: unix sockets but for pairs, and files in memory

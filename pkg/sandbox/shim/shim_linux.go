@@ -46,6 +46,13 @@ func init() {
 }
 
 func runShim() error {
+	// What follows is for new namespaces only: done in the caller's, it would take his network away.
+	if os.Getpid() != 1 || len(os.Args) != 3 {
+		return errors.New("not the first process of a sandbox")
+	}
+	if err := mapIDs(os.Args[1], os.Args[2]); err != nil {
+		return fmt.Errorf("user namespace: %w", err)
+	}
 	// Nothing that the caller's shell or CI left open may reach the command.
 	if err := unix.CloseRange(shimSocket, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
@@ -102,11 +109,31 @@ func runShim() error {
 	if err != nil {
 		return Send(shimSocket, Message{NoCommand: fmt.Sprintf("%s: %v", pl.Args[0], err), Code: noCommandCode(err)}, nil)
 	}
+	// The command cannot make this process's other threads do anything; it is the second lock. Failing ends all.
+	if err := dropCapabilitiesOfAll(); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
 	if err := Send(shimSocket, Message{Started: true}, nil); err != nil {
 		return err // the parent is gone: ending PID 1 ends all
 	}
 	go obeyParent(pid, func() { syscall.Exit(1) })
 	return Send(shimSocket, end(reap(pid)), nil)
+}
+
+// mapIDs makes one id of each kind known in the user namespace, the user's own: files look inside as they do outside.
+func mapIDs(uid, gid string) error {
+	for _, f := range [][2]string{{"setgroups", "deny"}, {"uid_map", uid + " " + uid + " 1"}, {"gid_map", gid + " " + gid + " 1"}} {
+		fd, err := unix.Open("/proc/self/"+f[0], unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f[0], err)
+		}
+		_, err = unix.Write(fd, []byte(f[1]))
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f[0], err)
+		}
+	}
+	return nil
 }
 
 // readPlan reads the plan to its end; without one the parent has thought better of it.

@@ -1,0 +1,46 @@
+package sandbox
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A work directory can be had fresh however the sandboxes before have ended.
+func TestFreshWork(t *testing.T) {
+	for _, used := range []bool{false, true} {
+		state := t.TempDir()
+		for _, dir := range []string{"work", usedWork} {
+			if dir == usedWork && !used {
+				continue
+			}
+			// As overlayfs leaves it, for nobody to enter.
+			mark := filepath.Join(state, dir, "work", "incompat", "volatile")
+			if err := os.MkdirAll(mark, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(mark, "dirty"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range []string{mark, filepath.Dir(mark), filepath.Join(state, dir, "work")} {
+				if err := os.Chmod(d, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := freshWork(state); err != nil {
+			t.Fatalf("used before: %v: %v", used, err)
+		}
+		if entries, err := os.ReadDir(filepath.Join(state, "work")); err != nil || len(entries) > 0 {
+			t.Errorf("used before: %v: %v, %v", used, entries, err)
+		}
+		if err := removeUsedWork(state); err != nil {
+			t.Errorf("used before: %v: %v", used, err)
+		}
+		if _, err := os.Lstat(filepath.Join(state, usedWork)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("used before: %v: it is still there: %v", used, err)
+		}
+	}
+}
