@@ -21,8 +21,8 @@ const removedHome = ".removed-"
 
 // pruneHomes removes what the sandbox kept of the home for workspaces that no session
 // is of, and says how many there were and how many bytes they held. One that a sandbox
-// is using stays.
-func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry) (homes int, freed int64, err error) {
+// is using stays. A dry run only looks.
+func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry, dryRun bool) (homes int, freed int64, err error) {
 	needed := map[string]bool{}
 	for _, e := range sessions {
 		for _, profile := range []sandbox.Profile{sandbox.Standard, sandbox.Strict} {
@@ -47,7 +47,7 @@ func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry)
 		if ctx.Err() != nil {
 			return homes, freed, ctx.Err()
 		}
-		size, removed, err := removeHome(path)
+		size, removed, err := removeHome(path, dryRun)
 		if err != nil {
 			errs = append(errs, fault.New(fault.Internal, "cannot remove what the sandbox kept of a home directory: %w", err))
 			continue
@@ -60,13 +60,21 @@ func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry)
 	return homes, freed, errors.Join(errs...)
 }
 
-// removeHome removes one of them, unless a sandbox is using it.
-func removeHome(path string) (size int64, removed bool, err error) {
+// homeUse is what is kept of the home for a workspace, in bytes.
+func homeUse(dirs config.Dirs, workspace string) int64 {
+	return diskUse(homeState(dirs, workspace, sandbox.Standard)) + diskUse(homeState(dirs, workspace, sandbox.Strict))
+}
+
+// removeHome removes one of them, or says only what that would free, unless a sandbox is using it.
+func removeHome(path string, dryRun bool) (size int64, removed bool, err error) {
 	unlock, ok, err := lockHome(filepath.Join(path, "lock"))
 	if err != nil || !ok {
 		return 0, false, err
 	}
 	defer unlock()
+	if dryRun {
+		return diskUse(path), true, nil
+	}
 	// Out of the way in one step: a sandbox that starts now makes a new one.
 	trash := path
 	if !strings.HasPrefix(filepath.Base(path), removedHome) {

@@ -68,7 +68,11 @@ func TestPruneHomes(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	out, errOut := w.want(t, 0, "sessions", "prune")
+	out, errOut := w.want(t, 0, "sessions", "prune", "--dry-run")
+	if out != "" || errOut != "sesame: would remove 0 sessions and what the sandbox kept of the home for 2 workspaces, free 10.0 kB\n" || !there(freed) || !there(half) {
+		t.Errorf("dry run: stdout %q, stderr %q, freed %v, half %v", out, errOut, there(freed), there(half))
+	}
+	out, errOut = w.want(t, 0, "sessions", "prune")
 	if out != "" || errOut != "sesame: removed 0 sessions and what the sandbox kept of the home for 2 workspaces, freed 10.0 kB\n" {
 		t.Errorf("stdout %q, stderr %q", out, errOut)
 	}
@@ -80,7 +84,19 @@ func TestPruneHomes(t *testing.T) {
 	}
 	unlock()
 
-	// With its last session, and not before.
+	// With its last session, and not before. What that frees is known before.
+	id := w.sessionOf(t, "/kept", time.Hour, session.Success)
+	out, _ = w.want(t, 0, "sessions", "show", id)
+	wantIn(t, out, "5.0 kB kept for this workspace")
+	out, _ = w.want(t, 0, "sessions", "show", id, "--json")
+	wantIn(t, out, `"home_bytes":5005`)
+	out, errOut = w.want(t, 0, "sessions", "prune", "--older-than", "0", "--dry-run")
+	wantIn(t, out, id)
+	wantIn(t, errOut, "would remove 2 sessions and what the sandbox kept of the home for 2 workspaces")
+	if !there(kept) {
+		t.Error("a dry run removed a home")
+	}
+	w.want(t, 0, "sessions", "show", id)
 	w.want(t, 0, "sessions", "prune", "--older-than", "0")
 	if there(kept) || there(busy) {
 		t.Errorf("kept %v, busy %v", there(kept), there(busy))

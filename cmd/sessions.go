@@ -23,6 +23,7 @@ type sessionsOptions struct {
 
 	olderThan string // prune
 	keep      int    // prune
+	dryRun    bool   // prune
 }
 
 // sessionsAction is what a command below `sesame sessions` does.
@@ -61,7 +62,8 @@ func newSessionsCmd(a *app, runF func(context.Context, *sessionsOptions) error) 
 		Short: "Remove the sessions that have not been used for long",
 		Long: "Remove the sessions that have not been used for 30 days, or for --older-than; with --keep\n" +
 			"alone, all but the last used of each workspace. Sessions in use stay. What the sandbox kept\n" +
-			"of the home directory goes with the last session of its workspace.",
+			"of the home directory goes with the last session of its workspace.\n" +
+			"What it takes is told by `sesame sessions show`, and by --dry-run.",
 		Example: "  sesame sessions prune\n" +
 			"  sesame sessions prune --older-than 7d --keep 3",
 		Args: noArgs,
@@ -69,6 +71,7 @@ func newSessionsCmd(a *app, runF func(context.Context, *sessionsOptions) error) 
 	}
 	prune.Flags().StringVar(&opts.olderThan, "older-than", pruneAge, "remove what was not used for `DURATION`, such as 12h or 7d")
 	prune.Flags().IntVar(&opts.keep, "keep", 0, "spare the last used `N` sessions of each workspace")
+	prune.Flags().BoolVar(&opts.dryRun, "dry-run", false, "say what would be removed, and remove nothing")
 	cmd.AddCommand(
 		list,
 		show,
@@ -176,7 +179,9 @@ func (a *app) place(path string, dirs config.Dirs) string {
 // sessionDetails is a session as `show --json` prints it.
 type sessionDetails struct {
 	session.Entry
-	Dir string `json:"dir"`
+	Dir       string `json:"dir"`
+	DiskBytes int64  `json:"disk_bytes"` // what its files hold
+	HomeBytes int64  `json:"home_bytes"` // what is kept of the home for its workspace, which other sessions may share
 }
 
 func sessionsShow(_ context.Context, o *sessionsOptions, store *session.Store, dirs config.Dirs) error {
@@ -187,7 +192,7 @@ func sessionsShow(_ context.Context, o *sessionsOptions, store *session.Store, d
 	}
 	if o.json {
 		withTurns(&e)
-		return printJSON(a.io.Out, sessionDetails{e, store.Dir(e.ID)})
+		return printJSON(a.io.Out, sessionDetails{e, store.Dir(e.ID), diskUse(store.Dir(e.ID)), homeUse(dirs, e.Workspace)})
 	}
 	var facts table
 	fact := func(name, value string) {
@@ -210,7 +215,10 @@ func sessionsShow(_ context.Context, o *sessionsOptions, store *session.Store, d
 	fact("labels", strings.Join(e.Labels, ", "))
 	fact("begun", a.when(e.Created))
 	fact("used", a.when(e.Updated))
-	fact("files", a.place(store.Dir(e.ID), dirs))
+	fact("files", a.place(store.Dir(e.ID), dirs)+", "+bytesText(diskUse(store.Dir(e.ID))))
+	if kept := homeUse(dirs, e.Workspace); kept > 0 {
+		fact("home", bytesText(kept)+" kept for this workspace")
+	}
 	if err := facts.print(a.io.Out); err != nil || len(e.Turns) == 0 {
 		return err
 	}

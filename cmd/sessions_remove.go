@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func sessionsRemove(_ context.Context, o *sessionsOptions, store *session.Store,
 
 func sessionsPrune(ctx context.Context, o *sessionsOptions, store *session.Store, dirs config.Dirs) error {
 	a := o.app
-	p := session.Prune{Keep: o.keep}
+	p := session.Prune{Keep: o.keep, DryRun: o.dryRun}
 	if o.keep < 0 {
 		return fault.New(fault.Usage, "--keep: %d is negative", o.keep)
 	}
@@ -71,18 +72,23 @@ func sessionsPrune(ctx context.Context, o *sessionsOptions, store *session.Store
 	if err != nil {
 		return err
 	}
+	entries = slices.DeleteFunc(entries, func(e session.Entry) bool { return slices.Contains(removed, e.ID) }) // of a dry run
 	homes, bytes := 0, int64(0)
 	if len(broken) > 0 {
 		// Which workspaces they are of cannot be known.
 		a.warn("what the sandbox kept of home directories stays while there are sessions that cannot be read")
-	} else if homes, bytes, err = pruneHomes(ctx, dirs, entries); err != nil {
+	} else if homes, bytes, err = pruneHomes(ctx, dirs, entries, o.dryRun); err != nil {
 		return err
 	}
-	text := "removed " + counted(len(removed), "session")
+	did, freeing := "removed", "freed"
+	if o.dryRun {
+		did, freeing = "would remove", "free"
+	}
+	text := did + " " + counted(len(removed), "session")
 	if homes > 0 {
 		text += " and what the sandbox kept of the home for " + counted(homes, "workspace")
 	}
-	a.say("%s, freed %s", text, bytesText(freed+bytes))
+	a.say("%s, %s %s", text, freeing, bytesText(freed+bytes))
 	return nil
 }
 

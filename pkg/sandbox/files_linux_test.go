@@ -325,3 +325,21 @@ func TestNoSetuidPrograms(t *testing.T) {
 	})
 	h.sh(`touch a; chmod 755 a; mkdir -m 1777 b; python3 -c 'import os; os.open("c", os.O_CREAT, 0o644)'`)
 }
+
+// Files can be moved and linked between directories of all that can be written, as programs do without a copy to fall back on.
+func TestMovingBetweenDirectories(t *testing.T) {
+	for _, profile := range []Profile{Standard, Strict} {
+		h := newHost(t)
+		h.policy.Profile = profile
+		h.sh(`/usr/bin/python3 -c '
+import os
+for top in (".", os.environ["HOME"], os.environ.get("TMPDIR", "/tmp")):
+    for name in ("a/b", "c"):
+        os.makedirs(top + "/" + name)
+    open(top + "/a/b/x", "w").close()
+    os.rename(top + "/a/b/x", top + "/c/y")
+    os.link(top + "/c/y", top + "/a/z")
+    os.rename(top + "/a/b", top + "/c/b")
+'`)
+	}
+}

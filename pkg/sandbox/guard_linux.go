@@ -141,13 +141,13 @@ func (b *box) takeAway() {
 	moved, err := sweep(b.absent, b.policy.Workspace, b.policy.HomeState)
 	for _, m := range moved {
 		if m[1] == "" {
-			b.notice(fmt.Sprintf("the sandbox made %s, which programs of this machine would execute: it was removed", m[0]))
+			b.notice(fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: it was removed", m[0]))
 		} else {
-			b.notice(fmt.Sprintf("the sandbox made %s, which programs of this machine would execute: it is in %s now", m[0], m[1]))
+			b.notice(fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: it is in %s now", m[0], m[1]))
 		}
 	}
 	if err != nil {
-		b.notice(fmt.Sprintf("the sandbox made files that programs of this machine would execute, and they cannot be removed: %v", err))
+		b.notice(fmt.Sprintf("files appeared while the sandbox ran that programs of this machine would execute, and they cannot be removed: %v", err))
 		return
 	}
 	if b.absent = nil; b.lock != nil {

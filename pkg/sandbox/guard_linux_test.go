@@ -253,3 +253,27 @@ func BenchmarkPlanOfALargeWorkspace(b *testing.B) {
 		})
 	}
 }
+
+// In the tier landlock, too, what programs of the host would execute does not stay if it was not there before. What was
+// there can be written: that is the weakness "workspace-guard".
+func TestSweepInTierLandlock(t *testing.T) {
+	h := newHost(t)
+	h.policy.Tier = Landlock
+	h.repository()
+	var told []string
+	h.policy.Notice = func(s string) { told = append(told, s) }
+	h.run("/bin/bash", "-c", "echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; ln -s README .mcp.json; echo EVIL > .git/commondir")
+	if got := planted(t, h.policy.Workspace); len(got) > 0 {
+		t.Errorf("planted: %q", got)
+	}
+	for _, name := range []string{".envrc", ".vscode", ".mcp.json", ".git/commondir"} {
+		if !strings.Contains(strings.Join(told, "\n"), name+" appeared while the sandbox ran") {
+			t.Errorf("%s is not told: %q", name, told)
+		}
+	}
+	holds(t, "workspace-guard")
+	h.run("/bin/bash", "-c", "echo EVIL >> .git/config")
+	if got := planted(t, h.policy.Workspace); len(got) != 1 {
+		t.Errorf("said to be weaker than it is: %q", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -42,4 +43,22 @@ func removeUsedWork(state string) error {
 		}
 	}
 	return os.RemoveAll(used)
+}
+
+// mountsBelow lists what is mounted below a directory.
+func mountsBelow(dir string) []string {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || dir == "" {
+		return nil
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var found []string
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 {
+			if path := unescape.Replace(fields[4]); path != dir && within(path, dir) {
+				found = append(found, path)
+			}
+		}
+	}
+	return found
 }

@@ -38,7 +38,8 @@ func (t *tree) grants() []shim.Grant {
 		case shim.ReadWrite:
 			g.add(path, shim.AccessWrite)
 		case shim.ReadOnly, shim.Home:
-			if t.policy.Home != "" || op.Kind != shim.Home {
+			// The profile strict has a home of its own, in which nothing of the user's is but what is shown besides.
+			if op.Kind != shim.Home || t.layers != nil && !t.layers.Bare {
 				g.add(path, shim.AccessRead)
 			}
 		}
@@ -98,17 +99,21 @@ var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
 // ownGrants are the places that a sandbox with mounts has made for it.
 func (l *confinement) ownGrants() []shim.Grant {
+	own := shim.AccessWrite
+	if l.policy.Profile == Strict {
+		own = shim.AccessData
+	}
 	grants := []shim.Grant{
-		{Path: filepath.Join(l.run, "tmp"), Access: shim.AccessWrite},
+		{Path: filepath.Join(l.run, "tmp"), Access: own},
 		{Path: filepath.Join(l.run, "files"), Access: shim.AccessRead},
-		{Path: l.home, Access: shim.AccessWrite},
+		{Path: l.home, Access: own},
 		{Path: "/proc", Access: shim.AccessRead},
 	}
 	for _, name := range devices {
 		grants = append(grants, shim.Grant{Path: "/dev/" + name, Access: shim.AccessDevice})
 	}
 	if sharedMemoryIsFree() {
-		grants = append(grants, shim.Grant{Path: "/dev/shm", Access: shim.AccessWrite})
+		grants = append(grants, shim.Grant{Path: "/dev/shm", Access: own})
 	}
 	return grants
 }

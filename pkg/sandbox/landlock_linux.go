@@ -28,10 +28,6 @@ type confinement struct {
 func LandlockVersion() int { return shim.LandlockABI() }
 
 func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	if p.Profile == Strict {
-		return nil, fault.New(fault.SandboxUnavailable, "the sandbox profile strict cannot be had in the tier landlock").
-			Hint("use --profile standard, with --deny-read for what must stay hidden")
-	}
 	switch abi := shim.LandlockABI(); {
 	case abi == 0:
 		return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier landlock cannot be had here: this kernel has no Landlock, or it is not switched on").
@@ -102,7 +98,7 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	inside := l.insidePaths()
 	pl := &shim.Plan{
 		// The C library is to ask the name server by TCP, and to believe the one that answers.
-		Dir: c.Dir, Env: setVariables(l.environment(c.Env), "RES_OPTIONS=use-vc"), Terminal: c.Terminal,
+		Dir: c.Dir, Env: setVariables(l.environment(c.Env), "RES_OPTIONS=use-vc"), Terminal: c.Terminal, Strict: l.policy.Profile == Strict,
 		Confine: &shim.Confine{Grants: l.grants, Remove: l.run},
 	}
 	for _, arg := range c.Args {
@@ -135,7 +131,7 @@ func (l *confinement) supervise(b *box, fds []int) error {
 func (l *confinement) writable() []string {
 	var paths []string
 	for _, g := range l.grants {
-		if g.Access == shim.AccessWrite {
+		if g.Access == shim.AccessWrite || g.Access == shim.AccessData {
 			paths = append(paths, g.Path)
 		}
 	}

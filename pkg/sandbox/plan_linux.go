@@ -23,6 +23,10 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err erro
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
 	}
 	pl := &shim.Plan{Home: t.layers, Strict: p.Profile == Strict, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
+	if pl.Strict {
+		// Amp's native builds unpack a library of their own, and this is where they are told to.
+		pl.Env = setVariables(pl.Env, "BUN_TMPDIR="+librariesDir)
+	}
 	pl.Ports = gateway.Rules(p.AllowHosts).Ports()
 	for _, r := range p.AllowHosts {
 		if a, ok := r.Addr(); ok && a.Is6() {
@@ -134,6 +138,9 @@ func (t *tree) system() error {
 	t.set(shim.Mount{Kind: shim.Tmp, Path: "/tmp", Mode: fs.ModeSticky | 0o777})
 	t.set(shim.Mount{Kind: shim.Tmp, Path: "/run", Mode: 0o755})
 	t.set(shim.Mount{Kind: shim.Tmp, Path: PrivateDir, Mode: 0o755})
+	if t.policy.Profile == Strict {
+		t.set(shim.Mount{Kind: shim.Libraries, Path: librariesDir, Mode: 0o700})
+	}
 	if isDir("/var/tmp") || t.policy.Profile == Strict {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
 	}

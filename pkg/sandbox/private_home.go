@@ -40,6 +40,7 @@ type mirror struct {
 	reads  func(path string) bool // that the sandbox may read it, with all below: nothing else is copied
 	shows  func(path string) bool // that it may read something in it
 	allow  []string               // relative paths that the policy names
+	strict bool                   // only toolchains are shown
 	made   map[string]stamp
 	record string // file that keeps made
 }
@@ -56,7 +57,7 @@ func (o *ownPlaces) openMirror() (*mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &mirror{root: root, host: o.policy.Home, reads: o.reads, shows: o.shows, made: map[string]stamp{}, record: filepath.Join(filepath.Dir(o.home), "home.json")}
+	h := &mirror{root: root, host: o.policy.Home, reads: o.reads, shows: o.shows, strict: o.policy.Profile == Strict, made: map[string]stamp{}, record: filepath.Join(filepath.Dir(o.home), "home.json")}
 	for _, path := range slices.Concat(o.policy.AllowRead, o.policy.AllowWrite) {
 		if rel, err := filepath.Rel(h.host, path); err == nil && filepath.IsLocal(rel) && path != h.host {
 			h.allow = append(h.allow, rel)
@@ -160,8 +161,8 @@ func (h *mirror) file(rel string, e fs.DirEntry) error {
 	if err != nil {
 		return nil //nolint:nilerr // it has just gone
 	}
-	if info.Size() > maxCopied {
-		return h.linkOnce(rel)
+	if info.Size() > maxCopied || h.strict {
+		return h.linkOnce(rel) // what is in the strict profile's home cannot be executed: a link is to what can
 	}
 	was, ok := h.made[rel]
 	if ok && was.Time == info.ModTime().UnixNano() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -178,6 +179,17 @@ func unavailable(err error) error {
 		Hint("or, in a machine you can afford to lose: --sandbox off")
 }
 
+// cannotBuild says why the sandbox could not be built, and what would help.
+func (b *box) cannotBuild(why string) error {
+	mounts := mountsBelow(b.policy.Home)
+	if b.tier != Namespaces || len(mounts) == 0 || !strings.HasPrefix(why, "files: home ") {
+		return unavailable(errors.New(why))
+	}
+	return fault.New(fault.SandboxUnavailable, "the sandbox cannot be had here: the home directory %s has other mounts in it (%s), and the kernel shows what they cover to nobody else",
+		b.policy.Home, strings.Join(mounts, ", ")).
+		Hint("use --sandbox landlock, or set HOME to a directory without mounts in it")
+}
+
 // takeHome prepares the directory that keeps the home, and locks it: one sandbox at a time may write there.
 func (b *box) takeHome(h *shim.Layers) error {
 	if err := prepareHomeState(h.State, b.policy.Workspace); err != nil {
@@ -232,7 +244,7 @@ func (b *box) listen() {
 		case m.Notice != "":
 			b.notice(m.Notice)
 		case m.Failed != "":
-			fail(unavailable(errors.New(m.Failed)))
+			fail(b.cannotBuild(m.Failed))
 			return
 		case m.NoCommand != "":
 			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier})

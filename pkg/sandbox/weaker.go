@@ -23,6 +23,7 @@ var landlockWeaknesses = []struct {
 	{Weakness{"kernel", "the kernel's files in /sys and /proc/sys can be read"}, 0},
 	{Weakness{"shared-memory", "/dev/shm is the host's, if nothing of yours is in it when the sandbox starts; if there is, programs inside have none"}, 0},
 	{Weakness{"priority", "priority and processors of the user's other programs can be changed"}, 0},
+	{Weakness{"execution", "with --profile strict, what was written outside of the workspace cannot be started, but the loader (ld-linux.so PROGRAM) and interpreters can still be told to load it"}, 0},
 	{Weakness{"keeper", "if the process that watches over the sandbox is killed, what had detached itself stays"}, 0},
 	{Weakness{weakSignals, "the user's other programs can be sent signals (this kernel's Landlock is older than 6, Linux 6.12)"}, 6},
 	{Weakness{"ioctl", "devices that are open can be steered (this kernel's Landlock is older than 5, Linux 6.10)"}, 5},

@@ -52,6 +52,8 @@ type Prune struct {
 	OlderThan time.Duration
 	// Keep spares that many of the last used of each workspace.
 	Keep int
+	// DryRun removes nothing and tells what would go.
+	DryRun bool
 }
 
 // Prune removes sessions and returns their ids. Those in use and those that
@@ -61,7 +63,9 @@ func (s *Store) Prune(p Prune) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.sweep()
+	if !p.DryRun {
+		s.sweep()
+	}
 	var removed []string
 	var errs []error
 	kept := map[string]int{}
@@ -69,6 +73,10 @@ func (s *Store) Prune(p Prune) ([]string, error) {
 		old := p.OlderThan <= 0 || s.now().Sub(e.Updated) > p.OlderThan
 		if e.InUse || kept[e.Workspace] < p.Keep || !old {
 			kept[e.Workspace]++
+			continue
+		}
+		if p.DryRun {
+			removed = append(removed, e.ID)
 			continue
 		}
 		switch err := s.Remove(e.ID); {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -233,7 +234,7 @@ func becomeCommand() Message {
 	if err != nil {
 		return Message{NoCommand: err.Error(), Code: noCommandCode(err)}
 	}
-	listener, err := confine(pl.Confine)
+	listener, err := confine(pl.Confine, pl.Strict)
 	if err != nil {
 		return fail("confine", err)
 	}
@@ -245,7 +246,7 @@ func becomeCommand() Message {
 }
 
 // confine takes from this thread all but what the grants say, and returns the listener of its filter.
-func confine(c *Confine) (int, error) {
+func confine(c *Confine, strict bool) (int, error) {
 	abi := LandlockABI()
 	rules, err := makeRuleset(abi, append(c.Grants, terminals()...))
 	if err != nil {
@@ -262,7 +263,11 @@ func confine(c *Confine) (int, error) {
 		return -1, fmt.Errorf("landlock: %w", err)
 	}
 	flags := uintptr(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
-	listener, err := installFilter(filterProgram(confinedRules(abi)), flags)
+	more := confinedRules(abi)
+	if strict {
+		more = slices.Concat(strictRules, more)
+	}
+	listener, err := installFilter(filterProgram(more), flags)
 	if errors.Is(err, unix.EBUSY) {
 		return -1, fmt.Errorf("%w: this place is supervised in the same way already", err)
 	}

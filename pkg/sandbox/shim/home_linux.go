@@ -35,7 +35,7 @@ func (r *root) home(p string, h *Layers) error {
 		below = below[:1]
 	} else {
 		if seen, err = overlay(below, -1, -1); err != nil {
-			return fmt.Errorf("%w (a home directory that holds other mounts cannot be shown)", err)
+			return err
 		}
 		defer unix.Close(seen)
 		if err := r.attach(seen, layersDir+"/seen", true); err != nil {

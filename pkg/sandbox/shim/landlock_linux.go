@@ -60,6 +60,7 @@ const (
 var accessRights = map[Access]uint64{
 	AccessRead:   readRights | unix.LANDLOCK_ACCESS_FS_READ_DIR,
 	AccessWrite:  fileRights&^unix.LANDLOCK_ACCESS_FS_IOCTL_DEV | unix.LANDLOCK_ACCESS_FS_READ_DIR | entryRights,
+	AccessData:   (fileRights&^unix.LANDLOCK_ACCESS_FS_IOCTL_DEV | unix.LANDLOCK_ACCESS_FS_READ_DIR | entryRights) &^ unix.LANDLOCK_ACCESS_FS_EXECUTE,
 	AccessDevice: fileRights &^ unix.LANDLOCK_ACCESS_FS_EXECUTE,
 }
 

@@ -39,6 +39,7 @@ type Access string
 const (
 	AccessRead   Access = "read"   // read, list and execute
 	AccessWrite  Access = "write"  // all that there is to do, but for making devices
+	AccessData   Access = "data"   // AccessWrite, but for executing
 	AccessDevice Access = "device" // read, write and steer
 )
 
@@ -51,6 +52,7 @@ const (
 	ReadWrite Kind = "rw"      // Source at Path
 	Hide      Kind = "hide"    // nothing at Path
 	Tmp       Kind = "tmp"     // a new tmpfs
+	Libraries Kind = "libs"    // a new tmpfs from which libraries are loaded, under the strict profile, too
 	Proc      Kind = "proc"    // the pid namespace's own /proc
 	Dev       Kind = "dev"     // a minimal /dev
 	Home      Kind = "home"    // Plan.Home at Path

@@ -13,7 +13,7 @@ import (
 // dropPrivileges gives up every capability for good, forbids gaining any by executing
 // something, and installs the system call filter, for this thread and what is forked from it.
 // The other threads of this process only get the filter, and later lose their capabilities.
-func dropPrivileges(strict bool) error {
+func dropPrivileges(pl *Plan) error {
 	if err := dropAllCapabilities(); err != nil {
 		return err
 	}
@@ -21,8 +21,11 @@ func dropPrivileges(strict bool) error {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	var more []bpf.Instruction
-	if strict {
+	if pl.Strict {
 		more = strictRules
+		if err := limitExecution(pl); err != nil {
+			return fmt.Errorf("landlock: %w", err)
+		}
 	}
 	_, err := installFilter(filterProgram(more), unix.SECCOMP_FILTER_FLAG_TSYNC)
 	return err
@@ -85,12 +88,58 @@ func scopeSignals() error {
 	if LandlockABI() < abiScopes {
 		return nil
 	}
-	rules, err := newRuleset(&unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET})
+	// Beside rules about files, a layer that says nothing of moving files between directories refuses it.
+	rules, err := newRuleset(&unix.LandlockRulesetAttr{
+		Handled_access_fs: unix.LANDLOCK_ACCESS_FS_REFER, Scoped: unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
+	})
 	if err != nil {
 		return err
 	}
 	defer unix.Close(rules)
+	if err := grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER); err != nil {
+		return err
+	}
 	return restrictSelf(rules)
+}
+
+// limitExecution has programs started from what the plan shows of the host only, and from nothing that the sandbox has of its own:
+// the second lock beside mounts that nothing can be executed on, and the only one for Libraries.
+func limitExecution(pl *Plan) error {
+	if LandlockABI() < abiRefer {
+		return nil
+	}
+	// What is not handled of moving files between directories would be refused.
+	const handled = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_REFER
+	rules, err := newRuleset(&unix.LandlockRulesetAttr{Handled_access_fs: handled})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(rules)
+	if err := grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER); err != nil {
+		return err
+	}
+	for _, op := range pl.Mounts {
+		if op.Kind != ReadOnly && op.Kind != ReadWrite {
+			continue
+		}
+		if err := grant(rules, op.Path, handled); err != nil {
+			return err
+		}
+	}
+	return restrictSelf(rules)
+}
+
+// grant adds a rule for a path to a ruleset.
+func grant(rules int, path string, access uint64) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EACCES) {
+		return nil // who may not go there needs no rule for it
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	return addRule(rules, fd, access)
 }
 
 // dropCapabilities drops them on this thread.

@@ -189,6 +189,8 @@ func (r *root) mount(op Mount, pl *Plan) error {
 	case Tmp:
 		_, err := r.tmpfs(op.Path, op.Mode)
 		return err
+	case Libraries:
+		return r.libraries(op.Path, op.Mode)
 	case Proc:
 		return r.proc(op.Path)
 	case Dev:
@@ -343,6 +345,20 @@ func (r *root) tmpfs(p string, mode os.FileMode) (int, error) {
 		return -1, err
 	}
 	return mnt, r.attach(mnt, p, true)
+}
+
+// libraries mounts a tmpfs that libraries are loaded from. What keeps programs in it from being started is Landlock;
+// without that nothing can be loaded from it either.
+func (r *root) libraries(p string, mode os.FileMode) error {
+	if LandlockABI() < abiRefer {
+		_, err := r.tmpfs(p, mode)
+		return err
+	}
+	mnt, err := newTmpfs(mode)
+	if err != nil {
+		return err
+	}
+	return r.attach(mnt, p, true)
 }
 
 // forbidExec keeps what is in a mount from being executed, under the strict profile.

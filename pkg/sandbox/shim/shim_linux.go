@@ -98,7 +98,7 @@ func runShim() error {
 	if err != nil {
 		return Send(shimSocket, Message{NoCommand: err.Error(), Code: noCommandCode(err)}, nil)
 	}
-	if err := dropPrivileges(pl.Strict); err != nil {
+	if err := dropPrivileges(pl); err != nil {
 		return fmt.Errorf("drop privileges: %w", err)
 	}
 	if pl.Terminal {
