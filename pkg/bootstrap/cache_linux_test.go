@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -170,6 +171,8 @@ func TestSharedCache(t *testing.T) {
 	// While root fetches, the others wait, and use what has come.
 	file := rawFile + ".gz"
 	begun, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release) // also when the test fails: the server waits for its answers
 	packed := gz(t, data)
 	s.handle(file, func(w http.ResponseWriter, _ *http.Request) {
 		close(begun)
@@ -203,7 +206,7 @@ func TestSharedCache(t *testing.T) {
 		}
 	}
 	expect("waiting")
-	close(goOn)
+	release()
 	if err := <-fetched; err != nil {
 		t.Fatal(err)
 	}
