@@ -166,7 +166,9 @@ func (b badInput) run(p *project) {
 	}
 	var changed []string
 	for path := range p.tree() {
-		if _, ok := before[path]; !ok && !(b.keeps && strings.HasPrefix(path, ".cache")) {
+		// That it failed is noted for the doctor, with the directories on the way.
+		noted := b.exit == 5 && strings.HasPrefix(".local/state/sesame/last-failure.json", path)
+		if _, ok := before[path]; !ok && !noted && !(b.keeps && strings.HasPrefix(path, ".cache")) {
 			changed = append(changed, path)
 		}
 	}

@@ -202,7 +202,7 @@ func TestCacheRemovedWhileWaiting(t *testing.T) {
 	s := newSite(t, httptest.NewServer)
 	data := s.publish(t, newVersion, bootstrap.LinuxX64)
 	s.handle(rawFile+".gz", nil)
-	begun, removed := make(chan struct{}), make(chan struct{})
+	begun, removed := make(chan struct{}, 1), make(chan struct{})
 	s.ranged(rawFile, data, func(sent int, r *http.Request) {
 		if s.hits(rawFile) == 1 && sent > len(data)/2 {
 			select {
