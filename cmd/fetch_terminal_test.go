@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -80,15 +79,7 @@ func TestCtrlCWhileFetching(t *testing.T) {
 	m := newSlowMirror(t)
 	p := startAtTerminal(t, startService(t), "amp", "install", newAmp, "--config", configFor(t, m.URL))
 	p.expect("50% |")
-	if _, err := io.WriteString(p.pty, "\x03"); err != nil {
-		t.Fatal(err)
-	}
-	if code := p.exit(); code != 130 {
-		t.Errorf("exit %d: %q", code, p.text())
-	}
-	if !echoes(t, p.pty) {
-		t.Error("the terminal is left without echo")
-	}
+	p.interrupt()
 	cache := filepath.Join(p.home, ".cache/sesame/amp")
 	if notes, err := filepath.Glob(filepath.Join(cache, ".part-"+newAmp, "*.json")); err != nil || len(notes) != 1 {
 		t.Fatalf("nothing to go on from: %q, %v", notes, err)

@@ -93,6 +93,20 @@ func (p *terminal) exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// interrupt presses Ctrl-C, which ends the process and gives the terminal its echo back.
+func (p *terminal) interrupt() {
+	p.t.Helper()
+	if _, err := io.WriteString(p.pty, "\x03"); err != nil {
+		p.t.Fatal(err)
+	}
+	if code := p.exit(); code != 130 {
+		p.t.Errorf("exit %d: %q", code, p.text())
+	}
+	if !echoes(p.t, p.pty) {
+		p.t.Error("the terminal is left without echo")
+	}
+}
+
 func TestLoginAtTerminal(t *testing.T) {
 	service := startService(t)
 	p := startAtTerminal(t, service, "login")
@@ -117,15 +131,7 @@ func TestLoginAtTerminal(t *testing.T) {
 func TestLoginInterrupted(t *testing.T) {
 	p := startAtTerminal(t, startService(t), "login")
 	p.expect("(not shown): ")
-	if _, err := io.WriteString(p.pty, "\x03"); err != nil {
-		t.Fatal(err)
-	}
-	if code := p.exit(); code != 130 {
-		t.Errorf("exit %d: %q", code, p.text())
-	}
-	if !echoes(t, p.pty) {
-		t.Error("the terminal is left without echo")
-	}
+	p.interrupt()
 }
 
 // A prompt that never comes must not outlive the signal.

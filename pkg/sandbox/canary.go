@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -98,15 +97,7 @@ func (c *Canaries) attack(ctx context.Context) map[string]check.Result {
 	if err != nil {
 		return everywhere(check.Failed(err))
 	}
-	var out, errs bytes.Buffer
-	p, command := *c.Policy, *c.Command
-	p.HomeState, p.Notice, p.Denied = "", nil, nil
-	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(data), &out, &errs
-	process, err := Start(ctx, &p, &command)
-	if err != nil {
-		return everywhere(check.Failed(err))
-	}
-	status, err := process.Wait()
+	ran, err := ask(ctx, c.Policy, c.Command, data)
 	if err == nil && ctx.Err() != nil {
 		err = fault.New(fault.SandboxUnavailable, "the attack on the sandbox did not end in time")
 	}
@@ -114,11 +105,10 @@ func (c *Canaries) attack(ctx context.Context) map[string]check.Result {
 		return everywhere(check.Failed(err))
 	}
 	var got loot
-	if json.Unmarshal(out.Bytes(), &got) != nil {
-		return everywhere(check.Failed(fault.New(fault.SandboxUnavailable, "the program that attacks the sandbox ended with status %d: %s",
-			status.Code, strings.TrimSpace(errs.String()))))
+	if json.Unmarshal(ran.out, &got) != nil {
+		return everywhere(check.Failed(fault.New(fault.SandboxUnavailable, "the program that attacks the sandbox ended with status %d: %s", ran.code, ran.errs)))
 	}
-	return field.judge(got, process.Tier())
+	return field.judge(got, ran.tier)
 }
 
 // field is what was planted on the host.

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
@@ -96,22 +94,14 @@ func portOf(u *url.URL) int {
 
 // reachFromInside runs the command in the sandbox.
 func reachFromInside(ctx context.Context, policy *Policy, command *Command) (got attempts, err error) {
-	var out, errs bytes.Buffer
-	p := *policy
-	p.HomeState, p.Notice, p.Denied = "", nil, nil
-	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(""), &out, &errs
-	process, err := Start(ctx, &p, command)
-	if err != nil {
-		return got, fmt.Errorf("start a program in the sandbox: %w", err)
-	}
-	status, err := process.Wait()
+	ran, err := ask(ctx, policy, command, nil)
 	switch {
 	case err != nil:
 		return got, err
 	case ctx.Err() != nil:
 		return got, fault.New(fault.SandboxUnavailable, "a program in the sandbox did not end in time")
-	case json.Unmarshal(out.Bytes(), &got) != nil:
-		return got, fmt.Errorf("the program that asks from the sandbox ended with status %d: %s", status.Code, strings.TrimSpace(errs.String()))
+	case json.Unmarshal(ran.out, &got) != nil:
+		return got, fmt.Errorf("the program that asks from the sandbox ended with status %d: %s", ran.code, ran.errs)
 	}
 	return got, nil
 }
