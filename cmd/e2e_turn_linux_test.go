@@ -259,8 +259,13 @@ func e2eRush(p *project) {
 	if p.build.Native {
 		mode = "smart"
 	}
-	if r := c.report(); r.Mode != mode || r.AmpMode != p.mode(mode) || r.Result != p.echo(mode, "in another", "5") || warned == p.build.Native {
+	r := c.report()
+	if r.Mode != mode || r.AmpMode != p.mode(mode) || warned == p.build.Native {
 		p.t.Errorf("got %+v, %q", r, c.err)
+	}
+	// On a busy machine the build of February 10 may end before the service has its last answer: then that one is missing.
+	if r.Result != p.echo(mode, "in another", "5") && !(p.plain() && r.Result == p.echo(mode, "in another", "4")) {
+		p.t.Errorf("the thread was not carried on: %q", r.Result)
 	}
 }
 

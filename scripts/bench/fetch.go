@@ -27,43 +27,46 @@ const (
 	slowLink     = 20_000_000  // bytes a second, of each connection
 )
 
-// mirror is a loopback server that has a version of 100 MB in it.
+// mirror is a loopback server that has a version of 100 MB in files, and has the kernel send them, as web servers do.
 type mirror struct {
 	*httptest.Server
-	file, packed []byte
+	file, packed string // paths
 	digest       string // of file, and its line in the tree
 	served       atomic.Int64
 	slow         atomic.Bool
+	copies       atomic.Bool // reads and writes instead
 	gzipped      atomic.Bool
 }
 
-// newMirror makes a file that compresses about as well as Amp does.
-func newMirror() (*mirror, error) {
-	m := &mirror{file: make([]byte, fetchSize)}
+// newMirror makes a file in dir that compresses about as well as Amp does.
+func newMirror(dir string) (*mirror, error) {
+	file := make([]byte, fetchSize)
 	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // filler
-	for i := range m.file {
-		if m.file[i] = byte(rng.Uint32() & 0x0f); i%4 == 0 {
-			m.file[i] = byte(rng.Uint32())
+	for i := range file {
+		if file[i] = byte(rng.Uint32() & 0x0f); i%4 == 0 {
+			file[i] = byte(rng.Uint32())
 		}
 	}
-	copy(m.file, "#!/bin/sh\nexit 0\n#")
-	sum := sha256.Sum256(m.file)
-	m.digest = hex.EncodeToString(sum[:])
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	if _, err := z.Write(m.file); err != nil {
+	copy(file, "#!/bin/sh\nexit 0\n#")
+	sum := sha256.Sum256(file)
+	m := &mirror{file: filepath.Join(dir, "file"), packed: filepath.Join(dir, "file.gz"), digest: hex.EncodeToString(sum[:])}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(file); err != nil {
 		return nil, err
 	}
 	if err := z.Close(); err != nil {
 		return nil, err
 	}
-	m.packed = b.Bytes()
+	if err := errors.Join(os.WriteFile(m.file, file, 0o600), os.WriteFile(m.packed, packed.Bytes(), 0o600)); err != nil {
+		return nil, err
+	}
 	m.Server = httptest.NewServer(m)
 	return m, nil
 }
 
 func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	data := m.file
+	path := m.file
 	switch name := filepath.Base(r.URL.Path); {
 	case strings.HasSuffix(name, ".sha256"):
 		fmt.Fprintln(w, m.digest)
@@ -75,11 +78,17 @@ func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	case strings.HasSuffix(name, ".gz"):
-		data = m.packed
+		path = m.packed
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
 	w.Header().Set("ETag", `"bench"`)
 	w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(&counted{w, m}, r, "", time.Time{}, bytes.NewReader(data))
+	http.ServeContent(&counted{w, m}, r, "", time.Time{}, f)
 }
 
 // counted counts what is sent, and holds a connection to the speed of the slow link.
@@ -88,10 +97,20 @@ type counted struct {
 	mirror *mirror
 }
 
+// ReadFrom has the kernel send a file.
+func (c *counted) ReadFrom(r io.Reader) (int64, error) {
+	if c.mirror.slow.Load() || c.mirror.copies.Load() {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	n, err := io.Copy(c.ResponseWriter, r)
+	c.mirror.served.Add(n)
+	return n, err
+}
+
 func (c *counted) Write(p []byte) (int, error) {
 	total := 0
 	for len(p) > 0 {
-		n := min(len(p), 256<<10)
+		n := len(p)
 		if c.mirror.slow.Load() {
 			n = min(n, slowLink/200)
 			time.Sleep(time.Duration(n) * time.Second / slowLink)
@@ -108,7 +127,12 @@ func (c *counted) Write(p []byte) (int, error) {
 
 // fetch measures how Amp comes into the cache, against curl and gunzip.
 func (b *place) fetch(ctx context.Context) error {
-	m, err := newMirror()
+	dir, err := os.MkdirTemp("", "sesame-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	m, err := newMirror(dir)
 	if err != nil {
 		return err
 	}
@@ -138,7 +162,10 @@ func (b *place) fetch(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := clear(); err != nil {
+	m.copies.Store(true)
+	err = b.compare(ctx, runs, sesame, shell("curl -o, a server that copies", "curl -s -o file "+url))
+	m.copies.Store(false)
+	if err := errors.Join(err, clear()); err != nil {
 		return err
 	}
 	fmt.Printf("  peak memory %.1f MB\n", float64(b.peak(ctx, install, env))/1e6)
@@ -151,13 +178,14 @@ func (b *place) fetch(ctx context.Context) error {
 		return err
 	}
 
-	fmt.Printf("fetch: compressed, %.0f MB\n", float64(len(m.packed))/1e6)
-	m.gzipped.Store(true)
-	if err := os.WriteFile(filepath.Join(b.project, "file.gz"), m.packed, 0o600); err != nil {
+	size, err := os.Stat(m.packed)
+	if err != nil {
 		return err
 	}
+	fmt.Printf("fetch: compressed, %.0f MB\n", float64(size.Size())/1e6)
+	m.gzipped.Store(true)
 	for _, peer := range []side{
-		shell("gunzip", "gunzip -c file.gz > file"),
+		shell("gunzip", "gunzip -c "+m.packed+" > file"),
 		shell("curl -o (the network alone)", "curl -s -o file "+url+".gz"),
 	} {
 		if err := b.compare(ctx, runs, sesame, peer); err != nil {
