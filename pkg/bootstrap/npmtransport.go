@@ -16,11 +16,11 @@ import (
 // transport returns base as npm's configuration wants it: its authorities, its
 // proxy, its strictness. A base that is not one of ours stays as it is.
 func (c *npmConfig) transport(base http.RoundTripper) (rt http.RoundTripper, warnings []string, err error) {
-	lazy, ok := base.(lazyTransport)
+	lazy, ok := base.(*lazyTransport)
 	if !ok {
 		return base, nil, nil
 	}
-	t := lazy().Clone()
+	t := lazy.secure().Clone()
 	if t.TLSClientConfig == nil {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}

@@ -56,18 +56,31 @@ func (a authorities) pool() *x509.CertPool {
 	return pool
 }
 
-// lazyTransport is made when the first request is: to parse all authorities takes longer
+// lazyTransport reads the authorities at the first request that is encrypted: to parse all of them takes longer
 // than all the rest of a start with a cached Amp.
-type lazyTransport func() *http.Transport
+type lazyTransport struct {
+	plain  *http.Transport // has no authorities
+	secure func() *http.Transport
+}
 
-func newLazyTransport(n Network) (lazyTransport, error) {
+func newLazyTransport(n Network) (*lazyTransport, error) {
 	a, err := authoritiesOf(n.Environ)
 	if err != nil {
 		return nil, err
 	}
-	return sync.OnceValue(func() *http.Transport {
-		return newTransport(n.Environ, n.Timeouts.orDefault(), a.pool())
-	}), nil
+	timeouts := n.Timeouts.orDefault()
+	return &lazyTransport{
+		plain:  newTransport(n.Environ, timeouts, x509.NewCertPool()),
+		secure: sync.OnceValue(func() *http.Transport { return newTransport(n.Environ, timeouts, a.pool()) }),
+	}, nil
 }
 
-func (t lazyTransport) RoundTrip(r *http.Request) (*http.Response, error) { return t().RoundTrip(r) }
+// RoundTrip encrypts what is for a server, or goes by a proxy, that wants it.
+func (t *lazyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == "http" {
+		if proxy, err := t.plain.Proxy(r); err == nil && (proxy == nil || proxy.Scheme == "http") {
+			return t.plain.RoundTrip(r)
+		}
+	}
+	return t.secure().RoundTrip(r)
+}

@@ -8,6 +8,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -40,7 +42,7 @@ func TestAuthoritiesAreParsedWhenNeeded(t *testing.T) {
 	if err != nil || allocations > bundle {
 		t.Errorf("%.0f allocations, %v", allocations, err)
 	}
-	rt, ok := list[0].(*tree).get.client.Transport.(lazyTransport)
+	rt, ok := list[0].(*tree).get.client.Transport.(*lazyTransport)
 	if !ok {
 		t.Fatal("the transport is another one")
 	}
@@ -48,7 +50,47 @@ func TestAuthoritiesAreParsedWhenNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := authority.Verify(x509.VerifyOptions{Roots: rt().TLSClientConfig.RootCAs}); err != nil {
+	if _, err := authority.Verify(x509.VerifyOptions{Roots: rt.secure().TLSClientConfig.RootCAs}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPlainRequestsNeedNoAuthorities asks a server without encryption, and by a proxy with and without.
+func TestPlainRequestsNeedNoAuthorities(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(server.Close)
+	for _, c := range []struct {
+		name, proxy, url string
+		secure           bool
+	}{
+		{"no proxy", "", server.URL, false},
+		{"a plain proxy", server.URL, "http://mirror.example/", false},
+		{"an encrypted proxy", "https://127.0.0.1:1", "http://mirror.example/", true},
+		{"an encrypted server", "", "https://127.0.0.1:1/", true},
+		{"a plain proxy, an encrypted server", server.URL, "https://mirror.example/", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			environ := []string{"HTTP_PROXY=" + c.proxy, "HTTPS_PROXY=" + c.proxy}
+			rt, err := newLazyTransport(Network{Environ: environ})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := false
+			secure := rt.secure
+			rt.secure = func() *http.Transport { asked = true; return secure() }
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := rt.RoundTrip(r)
+			if err == nil {
+				resp.Body.Close()
+			} else if !c.secure {
+				t.Error(err)
+			}
+			if asked != c.secure {
+				t.Errorf("authorities read: %v", asked)
+			}
+		})
 	}
 }
