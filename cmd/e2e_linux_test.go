@@ -26,6 +26,7 @@ func TestE2E(t *testing.T) {
 		{name: "stream-json", test: e2eStreamJSON},
 		{name: "tool", test: e2eTool},
 		{name: "attack", test: e2eAttack},
+		{name: "told", test: e2eTold},
 		{name: "no sandbox", test: e2eNoSandbox},
 		{name: "allowed host", test: e2eAllowedHost, once: true},
 		{name: "home lasts", test: e2eHomeLasts, once: true},
@@ -71,7 +72,7 @@ func TestE2E(t *testing.T) {
 // TestE2ELandlock drives real builds in the tier for machines that refuse user namespaces.
 func TestE2ELandlock(t *testing.T) {
 	tests := map[string]func(*project){
-		"text": e2eText, "json": e2eJSON, "stream-json": e2eStreamJSON, "tool": e2eTool, "attack": e2eAttack, "rush": e2eRush, "deep": e2eDeep,
+		"text": e2eText, "json": e2eJSON, "stream-json": e2eStreamJSON, "tool": e2eTool, "attack": e2eAttack, "told": e2eTold, "rush": e2eRush, "deep": e2eDeep,
 		"continue": e2eContinue, "home lasts": e2eHomeLasts, "wrong key": e2eWrongKey, "service down": e2eServiceDown, "timeout": e2eTimeout, "key": e2eKey,
 		"SIGTERM": func(p *project) { e2eSignal(p, syscall.SIGTERM, 143) }, "signal in a tool": e2eSignalInTool, "killed": e2eKilled,
 		"key never enters": e2eKeyNeverEnters, "key over TLS": e2eKeyOverTLS,

@@ -49,7 +49,7 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		Notice:     func(text string) { a.say("%s", text) },
 	}
 	if cfg.Verbose {
-		policy.Denied = func(d sandbox.Denial) { a.say("sandbox refused %s to %s", d.Kind, d.Target) }
+		policy.Denied = func(d sandbox.Denial) { a.say("%s", describe(d)) }
 	}
 	return policy, nil
 }

@@ -174,11 +174,19 @@ func (a *app) tellDenials(denials []sandbox.Denial) {
 		_, err := gateway.ParseRule(rule)
 		switch {
 		case d.Reason != "":
-			a.say("sandbox refused %s to %s%s: %s", d.Kind, d.Target, times, d.Reason)
+			a.say("%s%s: %s", describe(d), times, d.Reason)
 		case err != nil: // whoever chose this target may want it pasted into a shell
-			a.say("sandbox refused %s to %s%s", d.Kind, d.Target, times)
+			a.say("%s%s", describe(d), times)
 		default:
-			a.say("sandbox refused %s to %s%s (allow it with --allow-host %s)", d.Kind, d.Target, times, rule)
+			a.say("%s%s (allow it with --allow-host %s)", describe(d), times, rule)
 		}
 	}
+}
+
+// describe says what was refused to whom.
+func describe(d sandbox.Denial) string {
+	if d.Program == "" {
+		return fmt.Sprintf("sandbox refused %s to %s", d.Kind, d.Target)
+	}
+	return fmt.Sprintf("sandbox refused %s to %s, asked for by %s", d.Kind, d.Target, d.Program)
 }

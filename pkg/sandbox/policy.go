@@ -84,12 +84,13 @@ type Command struct {
 	Terminal bool
 }
 
-// Denial is something the sandbox refused, and how often.
+// Denial is something the sandbox refused to a program, and how often.
 type Denial struct {
-	Kind   string `json:"kind"`   // "network"
-	Target string `json:"target"` // "example.com:443"
-	Reason string `json:"reason,omitempty"`
-	Count  int    `json:"count"`
+	Kind    string `json:"kind"`              // "network"
+	Target  string `json:"target"`            // "example.com:443"
+	Program string `json:"program,omitempty"` // "curl": what the program calls itself; "" where that is not known
+	Reason  string `json:"reason,omitempty"`  // why a rule for the target does not help
+	Count   int    `json:"count"`
 }
 
 // homeWithin is where a command has its home when the policy names none.

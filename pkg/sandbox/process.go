@@ -126,7 +126,7 @@ type NoCommandError struct {
 func (e *NoCommandError) Error() string { return e.Why }
 
 func networkDenial(d gateway.Denial) Denial {
-	return Denial{Kind: "network", Target: d.Target, Reason: d.Reason, Count: d.Count}
+	return Denial{Kind: "network", Target: d.Target, Program: d.Program, Reason: d.Reason, Count: d.Count}
 }
 
 func networkDenials(g *gateway.Gateway) []Denial {

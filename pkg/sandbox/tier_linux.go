@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/asker"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
@@ -94,7 +97,7 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command, begun *head) (*
 // startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
 func startBox(ctx context.Context, p *Policy, c *Command, h *head, m mechanics) (*Process, error) {
 	b := &box{mechanics: m, head: h, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
-	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames})
+	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program(m.tier)})
 	go b.listen()
 	b.keep = context.AfterFunc(ctx, func() {
 		if b.up() == nil {
@@ -343,6 +346,15 @@ func (b *box) close() {
 	if b.lock != nil {
 		b.lock.Close()
 	}
+}
+
+// program names the program behind a socket, where a tier has namespaces in which to look for it; the other one tells the gateway by itself.
+func (b *box) program(tier Tier) func(network string, from, to netip.AddrPort) string {
+	if tier != Namespaces {
+		return nil
+	}
+	finder := sync.OnceValue(func() *asker.Finder { return asker.NewFinder(b.cmd.Process.Pid) })
+	return func(network string, from, to netip.AddrPort) string { return finder().Program(network, from, to) }
 }
 
 func (b *box) denied(d gateway.Denial) {

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,7 +15,13 @@ type Capture struct {
 	gateway  *Gateway
 	listener net.Listener
 	mu       sync.Mutex
-	expected map[uint16]netip.AddrPort // by source port
+	expected map[uint16]expectation // by source port
+}
+
+// expectation is a connection that is about to be made.
+type expectation struct {
+	to netip.AddrPort
+	by Asker
 }
 
 // Capture listens on the host's loopback interface until the gateway closes.
@@ -25,7 +30,7 @@ func (g *Gateway) Capture() (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Capture{gateway: g, listener: l, expected: map[uint16]netip.AddrPort{}}, nil
+	return &Capture{gateway: g, listener: l, expected: map[uint16]expectation{}}, nil
 }
 
 // Addr is where the connections are to be made to.
@@ -35,10 +40,10 @@ func (c *Capture) Addr() netip.AddrPort { return netip.MustParseAddrPort(c.liste
 func (c *Capture) Close() error { return c.listener.Close() }
 
 // Expect says that the connection from a port of 127.0.0.1 that is bound, but not connected yet, is meant for an address.
-func (c *Capture) Expect(port uint16, to netip.AddrPort) {
+func (c *Capture) Expect(port uint16, to netip.AddrPort, by Asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.expected[port] = to
+	c.expected[port] = expectation{to, by}
 }
 
 // Forget takes an Expect back whose connection was not made.
@@ -51,14 +56,14 @@ func (c *Capture) Forget(port uint16) {
 // Serve passes connections on until the capture is closed.
 func (c *Capture) Serve() error {
 	return acceptEach(c.listener, func(conn net.Conn) error {
-		to, ok := c.take(conn.RemoteAddr())
+		e, ok := c.take(conn.RemoteAddr())
 		if !ok {
 			conn.Close()
 			return nil
 		}
-		handle, slots := func(conn net.Conn) { c.gateway.pass(conn, net.TCPAddrFromAddrPort(to)) }, c.gateway.conns
-		if to.Port() == dnsPort {
-			handle, slots = c.gateway.answerStream, c.gateway.queries
+		handle, slots := func(conn net.Conn) { c.gateway.pass(conn, net.TCPAddrFromAddrPort(e.to), e.by) }, c.gateway.conns
+		if e.to.Port() == dnsPort {
+			handle, slots = func(conn net.Conn) { c.gateway.answerStream(conn, e.by) }, c.gateway.queries
 		}
 		return c.gateway.begin(conn, slots, handle)
 	})
@@ -66,36 +71,26 @@ func (c *Capture) Serve() error {
 
 const dnsPort = 53
 
-func (c *Capture) take(from net.Addr) (netip.AddrPort, bool) {
+func (c *Capture) take(from net.Addr) (expectation, bool) {
 	tcp, ok := from.(*net.TCPAddr)
 	if !ok {
-		return netip.AddrPort{}, false
+		return expectation{}, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	to, ok := c.expected[uint16(tcp.Port)]
+	e, ok := c.expected[uint16(tcp.Port)]
 	delete(c.expected, uint16(tcp.Port))
-	return to, ok
+	return e, ok
 }
 
-// ErrRefused says that no rule allows an address.
-var ErrRefused = errors.New("no rule allows it")
-
-// Check tells whether a connection to an address may be captured; if not, it is a refusal that is reported,
-// except where the caller has a better use for the address.
-func (c *Capture) Check(to netip.AddrPort, report bool) error {
+// Allows tells whether a connection to an address may be captured. If not, the caller may have a use for it, or else must Refuse it.
+func (c *Capture) Allows(to netip.AddrPort) bool {
 	if to.Port() == dnsPort {
-		return nil
+		return true
 	}
 	t, ok := c.gateway.targetOf(net.TCPAddrFromAddrPort(to))
 	// "localhost" means 127.0.0.1 where both tiers have it: a client that tries ::1 first must be refused, to go on to that.
-	if ok && (t.rule.Host != "localhost" || to.Addr().Unmap().Is4()) {
-		return nil
-	}
-	if report {
-		c.gateway.denials.add(t.String(), "")
-	}
-	return ErrRefused
+	return ok && (t.rule.Host != "localhost" || to.Addr().Unmap().Is4())
 }
 
 // Known tells whether an address was made up for a name.
@@ -105,20 +100,20 @@ func (c *Capture) Known(a netip.Addr) bool {
 }
 
 // Answer makes the reply to a DNS question, nil for what is none.
-func (c *Capture) Answer(msg []byte) []byte { return c.gateway.answer(msg) }
+func (c *Capture) Answer(msg []byte, by Asker) []byte { return c.gateway.answer(msg, by) }
 
 // Resolve is the address that stands for a name, if a rule allows it.
-func (c *Capture) Resolve(name string) (netip.Addr, bool) {
+func (c *Capture) Resolve(name string, by Asker) (netip.Addr, bool) {
 	asked, err := dnsmessage.NewName(name)
 	if err != nil {
 		return netip.Addr{}, false
 	}
-	addr, _ := c.gateway.resolve(dnsmessage.Question{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET})
+	addr, _ := c.gateway.resolve(dnsmessage.Question{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}, by)
 	return addr, addr.IsValid()
 }
 
-// Refuse reports something that was refused outside of the gateway.
-func (c *Capture) Refuse(to netip.AddrPort, why string) {
+// Refuse reports something that was refused outside of the gateway; why is "" where no rule allows the address.
+func (c *Capture) Refuse(by Asker, to netip.AddrPort, why string) {
 	t, _ := c.gateway.targetOf(net.TCPAddrFromAddrPort(to))
-	c.gateway.denials.add(t.String(), why)
+	c.gateway.denials.add(by, t.String(), why)
 }

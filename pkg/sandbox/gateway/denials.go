@@ -3,29 +3,37 @@ package gateway
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxDenials bounds the list: what is refused is chosen by the sandboxed program.
 const maxDenials = 1000
 
-// Denial is a target that was refused, and how often.
+// Denial is a target that was refused, to whom, and how often.
 type Denial struct {
-	Target string // "name", "name:port" or "address:port", safe to print
-	Reason string // "" where no rule allows the target; else why a rule did not help
-	Count  int
+	Program string // what the program that asked calls itself, in letters that are safe to print; "" where that is not known
+	Target  string // "name", "name:port" or "address:port", safe to print
+	Reason  string // "" where no rule allows the target; else why a rule did not help
+	Count   int
 }
 
 type denials struct {
-	mu     sync.Mutex
-	list   []Denial
-	index  map[Denial]int // by target and reason, with a zero count
-	notify func(Denial)
+	mu      sync.Mutex
+	list    []Denial
+	index   map[Denial]int // with a zero count
+	targets map[string]bool
+	notify  func(Denial)
 }
 
-func (d *denials) add(target, reason string) {
+func (d *denials) add(by Asker, target, reason string) {
 	// The sandboxed program chose these bytes; a terminal will show them.
 	key := Denial{Target: printable(target), Reason: printable(reason)}
+	if by != nil {
+		key.Program = programName(by())
+	}
 	d.mu.Lock()
 	i, ok := d.index[key]
 	if !ok {
@@ -36,6 +44,7 @@ func (d *denials) add(target, reason string) {
 		i = len(d.list)
 		d.index[key] = i
 		d.list = append(d.list, key)
+		d.targets[key.Target] = true
 	}
 	d.list[i].Count++
 	now := d.list[i]
@@ -48,14 +57,28 @@ func (d *denials) add(target, reason string) {
 func (d *denials) has(target string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, ok := d.index[Denial{Target: printable(target)}]
-	return ok
+	return d.targets[printable(target)]
 }
 
 func (d *denials) all() []Denial {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.list)
+}
+
+// maxProgram is more than the kernel keeps of a program's name.
+const maxProgram = 32
+
+// programName is the first word of what a program calls itself, without anything that could be taken for more than a name:
+// it stands in the middle of a line that sesame says.
+func programName(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), " ")
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._+-:/@", r)) {
+			return r
+		}
+		return '?'
+	}, s[:min(len(s), maxProgram)])
 }
 
 func printable(s string) string {

@@ -77,7 +77,13 @@ func (g *Gateway) ServeDNS(conn *net.UDPConn) error {
 		if err != nil {
 			return err
 		}
-		if answer := g.answer(buf[:n]); answer != nil {
+		by := func() string {
+			if g.program == nil {
+				return ""
+			}
+			return g.program("udp", netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), netip.AddrPort{})
+		}
+		if answer := g.answer(buf[:n], by); answer != nil {
 			// An answer that cannot be sent is a lost datagram: the client asks again.
 			_, _, _ = conn.WriteMsgUDPAddrPort(answer, replyFrom(oob[:oobn]), from)
 		}
@@ -86,10 +92,10 @@ func (g *Gateway) ServeDNS(conn *net.UDPConn) error {
 
 // ServeDNSStream answers questions over TCP until the listener is closed.
 func (g *Gateway) ServeDNSStream(l net.Listener) error {
-	return g.serve(l, g.queries, g.answerStream)
+	return g.serve(l, g.queries, func(conn net.Conn) { g.answerStream(conn, g.askerOf(conn)) })
 }
 
-func (g *Gateway) answerStream(conn net.Conn) {
+func (g *Gateway) answerStream(conn net.Conn, by Asker) {
 	defer conn.Close()
 	for {
 		if conn.SetDeadline(time.Now().Add(queryTimeout)) != nil {
@@ -103,7 +109,7 @@ func (g *Gateway) answerStream(conn net.Conn) {
 		if _, err := io.ReadFull(conn, msg); err != nil {
 			return
 		}
-		answer := g.answer(msg)
+		answer := g.answer(msg, by)
 		if answer == nil {
 			return
 		}
@@ -119,7 +125,7 @@ const queryTimeout = 10 * time.Second
 
 // answer makes the reply to one question, nil for what is no question. Nothing is
 // ever asked of another server on behalf of the sandbox: a question could carry data out.
-func (g *Gateway) answer(msg []byte) []byte {
+func (g *Gateway) answer(msg []byte, by Asker) []byte {
 	var p dnsmessage.Parser
 	head, err := p.Start(msg)
 	if err != nil || head.Response {
@@ -133,7 +139,7 @@ func (g *Gateway) answer(msg []byte) []byte {
 		ID: head.ID, Response: true, Authoritative: true,
 		RecursionDesired: head.RecursionDesired, RecursionAvailable: true,
 	}
-	addr, code := g.resolve(q)
+	addr, code := g.resolve(q, by)
 	reply.RCode = code
 	b := dnsmessage.NewBuilder(nil, reply)
 	b.EnableCompression()
@@ -153,7 +159,7 @@ func (g *Gateway) answer(msg []byte) []byte {
 	return out
 }
 
-func (g *Gateway) resolve(q dnsmessage.Question) (netip.Addr, dnsmessage.RCode) {
+func (g *Gateway) resolve(q dnsmessage.Question, by Asker) (netip.Addr, dnsmessage.RCode) {
 	asked := strings.TrimSuffix(q.Name.String(), ".")
 	name, ok := CanonicalName(asked)
 	if ok && slices.Contains(g.local, name) {
@@ -165,7 +171,7 @@ func (g *Gateway) resolve(q dnsmessage.Question) (netip.Addr, dnsmessage.RCode) 
 	if !ok || !g.rules.Resolves(name) {
 		// Clients ask for A and AAAA together; one attempt should count once.
 		if q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA && !g.denials.has(asked) {
-			g.denials.add(asked, "")
+			g.denials.add(by, asked, "")
 		}
 		return netip.Addr{}, dnsmessage.RCodeNameError
 	}

@@ -22,6 +22,9 @@ type Options struct {
 	Swap *KeySwap
 	// Denied, if set, hears of each refusal as it happens.
 	Denied func(Denial)
+	// Program, if set, names the program inside that has a socket of a network ("tcp" or "udp") with its own address and,
+	// if valid, the one it is connected to; "" where it is not known. It is asked about what is refused only.
+	Program func(network string, from, to netip.AddrPort) string
 	// Local are names of the sandbox itself, which are resolved to 127.0.0.1: for a sandbox that reads no hosts file.
 	Local []string
 }
@@ -34,7 +37,8 @@ type Gateway struct {
 	denials denials
 	conns   chan struct{} // one slot for each connection at once, over all listeners
 	queries chan struct{} // likewise for DNS over TCP
-	swap    *swapServer   // nil where nothing is swapped
+	program func(network string, from, to netip.AddrPort) string
+	swap    *swapServer // nil where nothing is swapped
 	local   []string
 
 	ctx    context.Context
@@ -45,9 +49,9 @@ type Gateway struct {
 func New(ctx context.Context, o Options) *Gateway {
 	g := &Gateway{
 		rules: o.Rules, dial: o.Dial, names: newNames(o.Rules),
-		conns: make(chan struct{}, maxConns()), queries: make(chan struct{}, maxQueries), local: o.Local,
+		conns: make(chan struct{}, maxConns()), queries: make(chan struct{}, maxQueries), local: o.Local, program: o.Program,
 	}
-	g.denials.index, g.denials.notify = map[Denial]int{}, o.Denied
+	g.denials.index, g.denials.targets, g.denials.notify = map[Denial]int{}, map[string]bool{}, o.Denied
 	g.ctx, g.cancel = context.WithCancel(ctx)
 	if o.Swap != nil {
 		g.swap = newSwapServer(g, o.Swap)
@@ -119,6 +123,29 @@ type target struct {
 	port int
 	rule Rule
 	name bool // host is a name, so TLS must name it
+	by   Asker
+}
+
+// Asker names the program of the sandbox that wants something, "" where that is not known. It may take a while, and is
+// only called for what is refused. Nil means that it is never known.
+type Asker func() string
+
+// askerOf is the asker behind a connection of the sandbox.
+func (g *Gateway) askerOf(conn net.Conn) Asker {
+	if g.program == nil {
+		return nil
+	}
+	return func() string {
+		from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+		if err != nil {
+			return ""
+		}
+		to, err := netip.ParseAddrPort(conn.LocalAddr().String())
+		if err != nil {
+			return ""
+		}
+		return g.program("tcp", netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
+	}
 }
 
 func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(t.port)) }
@@ -148,11 +175,12 @@ func (g *Gateway) allow(t target) (target, bool) {
 	return t, ok
 }
 
-func (g *Gateway) handle(conn net.Conn) { g.pass(conn, conn.LocalAddr()) }
+func (g *Gateway) handle(conn net.Conn) { g.pass(conn, conn.LocalAddr(), g.askerOf(conn)) }
 
 // pass passes a connection on to what the sandbox meant by an address.
-func (g *Gateway) pass(conn net.Conn, to net.Addr) {
+func (g *Gateway) pass(conn net.Conn, to net.Addr, by Asker) {
 	t, ok := g.targetOf(to)
+	t.by = by
 	if !ok {
 		g.refuse(conn, t, "")
 		return
@@ -188,7 +216,7 @@ type refusedError struct{ why string }
 func (e *refusedError) Error() string { return "refused: " + e.why }
 
 func (g *Gateway) refuse(conn net.Conn, t target, why string) {
-	g.denials.add(t.String(), why)
+	g.denials.add(t.by, t.String(), why)
 	reset(conn)
 }
 

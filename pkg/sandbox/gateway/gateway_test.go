@@ -95,7 +95,7 @@ func (w *world) connect(addr netip.Addr, port uint16) *net.TCPConn {
 func (w *world) lookup(name string) (netip.Addr, dnsmessage.RCode) {
 	w.t.Helper()
 	q := dnsmessage.Question{Name: dnsmessage.MustNewName(name + "."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
-	return w.g.resolve(q)
+	return w.g.resolve(q, nil)
 }
 
 // toServer dials a test server whatever the name, as if the name's address were addr.
@@ -353,7 +353,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g := New(t.Context(), Options{Rules: Rules{{Host: "ampcode.com"}}})
 		defer g.Close()
-		if a := g.answer(data); len(a) > 512 {
+		if a := g.answer(data, nil); len(a) > 512 {
 			t.Errorf("%d bytes", len(a))
 		}
 	})

@@ -76,13 +76,13 @@ func (p *Proxy) handle(conn net.Conn) {
 	}
 	t, err := proxyTarget(req)
 	if err != nil {
-		p.gateway.denials.add(req.Host, err.Error())
+		p.gateway.denials.add(nil, req.Host, err.Error())
 		answer(conn, http.StatusBadRequest, err.Error())
 		return
 	}
 	t, ok := p.gateway.allow(t)
 	if !ok {
-		p.gateway.denials.add(t.String(), "")
+		p.gateway.denials.add(nil, t.String(), "")
 		answer(conn, http.StatusForbidden, "no rule allows "+t.String()+": it would take --allow-host "+t.String())
 		return
 	}

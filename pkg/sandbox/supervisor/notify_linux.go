@@ -10,6 +10,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/asker"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 // notification is struct seccomp_notif: a call that waits for an answer. Its arguments were copied by the kernel;
@@ -64,6 +67,20 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) (int, error) {
 func (c *call) respond(r response) {
 	r.ID = c.ID
 	_, _ = ioctl(c.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+}
+
+// asker names the program that waits for an answer to the call.
+func (c *call) asker() gateway.Asker {
+	return func() string { return asker.Name(int(c.PID)) }
+}
+
+// holderOf names the caller's program later, as long as it has the socket that is ours now.
+func (c *call) holderOf(fd int) gateway.Asker {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return nil
+	}
+	return func() string { return asker.Holder(int(c.PID), st.Ino) }
 }
 
 // answer ends the call with 0, or with an error number.

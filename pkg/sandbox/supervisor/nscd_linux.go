@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 // The GNU C library asks a daemon for names before it asks a name server, and is content with whoever answers at this
@@ -26,7 +28,7 @@ const (
 )
 
 // nameDaemon makes a connection to what answers like that daemon.
-func (s *Supervisor) nameDaemon() (int, error) {
+func (s *Supervisor) nameDaemon(c *call) (int, error) {
 	select {
 	case s.lookups <- struct{}{}:
 	default:
@@ -37,19 +39,20 @@ func (s *Supervisor) nameDaemon() (int, error) {
 		<-s.lookups
 		return -1, err
 	}
+	by := c.holderOf(pair[1])
 	go func() {
 		defer func() { <-s.lookups }()
 		ours := os.NewFile(uintptr(pair[0]), "name daemon")
 		defer ours.Close()
 		if ours.SetDeadline(time.Now().Add(lookupTimeout)) == nil {
-			s.answerName(ours)
+			s.answerName(ours, by)
 		}
 	}()
 	return pair[1], nil
 }
 
 // answerName answers one question. Those for anything but a name's addresses have no answer: the C library then looks itself.
-func (s *Supervisor) answerName(conn io.ReadWriter) {
+func (s *Supervisor) answerName(conn io.ReadWriter, by gateway.Asker) {
 	var head [12]byte // version, type, length of what follows
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return
@@ -67,7 +70,7 @@ func (s *Supervisor) answerName(conn io.ReadWriter) {
 	// version, found, addresses, their bytes, bytes of the canonical name, error
 	reply := []int32{nameDaemonVersion, 0, 0, 0, 0, hostNotFound}
 	var rest []byte
-	if addr, ok := s.capture.Resolve(text); ok {
+	if addr, ok := s.capture.Resolve(text, by); ok {
 		ip := addr.As4()
 		rest = append(append(ip[:], unix.AF_INET), text+"\x00"...)
 		reply = []int32{nameDaemonVersion, 1, 1, int32(len(ip)), int32(len(text) + 1), 0}

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/asker"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 // address is a sockaddr of the caller's.
@@ -95,13 +98,13 @@ func (s *Supervisor) connect(c *call) {
 		return
 	}
 	if s.isDatagram(inode) {
-		c.answer(s.aim(to))
+		c.answer(s.aim(c, to))
 		return
 	}
 	var with int
 	switch to.family {
 	case unix.AF_INET, unix.AF_INET6:
-		with, err = s.dial(to)
+		with, err = s.dial(c, to)
 	case unix.AF_UNIX:
 		with, err = s.dialUnix(c, to)
 	default:
@@ -111,14 +114,15 @@ func (s *Supervisor) connect(c *call) {
 }
 
 // dial makes the connection that is meant: to a server inside, or to the gateway.
-func (s *Supervisor) dial(to address) (int, error) {
+func (s *Supervisor) dial(c *call, to address) (int, error) {
 	a := to.ip.Addr()
 	local := a.IsLoopback() || a.IsUnspecified()
 	if local && to.ip.Port() != 53 {
-		if s.capture.Check(to.ip, false) != nil {
+		if !s.capture.Allows(to.ip) {
 			return s.dialInside(to)
 		}
-	} else if s.capture.Check(to.ip, true) != nil {
+	} else if !s.capture.Allows(to.ip) {
+		s.capture.Refuse(c.asker(), to.ip, "")
 		return -1, unix.ECONNREFUSED
 	}
 	fd, err := stream(to.family)
@@ -134,7 +138,7 @@ func (s *Supervisor) dial(to address) (int, error) {
 		unix.Close(fd)
 		return -1, err
 	}
-	s.capture.Expect(from.Port(), to.ip)
+	s.capture.Expect(from.Port(), to.ip, c.holderOf(fd))
 	if err := connectTo(fd, to.family, s.capture.Addr()); err != nil {
 		s.capture.Forget(from.Port())
 		unix.Close(fd)
@@ -404,7 +408,7 @@ func (s *Supervisor) socket(c *call) {
 	ours := os.NewFile(uintptr(pair[0]), "datagrams")
 	go func() {
 		defer ours.Close()
-		s.answerDatagrams(ours)
+		s.answerDatagrams(ours, func() string { return asker.Holder(int(c.PID), st.Ino) })
 		s.mu.Lock()
 		delete(s.datagram, st.Ino)
 		s.mu.Unlock()
@@ -412,14 +416,14 @@ func (s *Supervisor) socket(c *call) {
 	c.give(pair[1], uint32(kind&unix.SOCK_CLOEXEC))
 }
 
-func (s *Supervisor) answerDatagrams(ours *os.File) {
+func (s *Supervisor) answerDatagrams(ours *os.File, by gateway.Asker) {
 	buf := make([]byte, 4096)
 	for {
 		n, err := ours.Read(buf)
 		if err != nil || n == 0 {
 			return
 		}
-		if reply := s.capture.Answer(buf[:n]); reply != nil {
+		if reply := s.capture.Answer(buf[:n], by); reply != nil {
 			if _, err := ours.Write(reply); err != nil {
 				return
 			}
@@ -435,7 +439,7 @@ func (s *Supervisor) isDatagram(inode uint64) bool {
 
 // aim is connect of a datagram socket: only to name servers. That it was tried to reach a host that is allowed is not told:
 // C libraries do so to sort addresses.
-func (s *Supervisor) aim(to address) error {
+func (s *Supervisor) aim(c *call, to address) error {
 	switch {
 	case to.family == unix.AF_UNSPEC:
 		return nil
@@ -445,7 +449,7 @@ func (s *Supervisor) aim(to address) error {
 		return nil
 	}
 	if a := to.ip.Addr(); !a.IsLoopback() && !s.capture.Known(a) {
-		s.capture.Refuse(to.ip, "UDP")
+		s.capture.Refuse(c.asker(), to.ip, "UDP")
 	}
 	return unix.ECONNREFUSED
 }

@@ -45,7 +45,7 @@ func (s *Supervisor) dialUnix(c *call, to address) (int, error) {
 		return unixStream(func(fd int) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: s.abstract(to.name)}) })
 	}
 	if to.path == nameDaemonPath {
-		return s.nameDaemon()
+		return s.nameDaemon(c)
 	}
 	file, real, err := s.open(c, unix.AT_FDCWD, to.path, 0)
 	if err != nil {

@@ -1,0 +1,138 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// question is a Python function that asks a name server about a name by UDP.
+const question = `
+import socket, struct
+def ask(name):
+    q = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0" + struct.pack(">HH", 1, 1)
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(10)
+    s.connect(("127.0.0.1", 53))
+    s.send(q)
+    s.recv(512)
+`
+
+func TestDenialsNameTheProgram(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example")
+	r := h.run("python3", "-c", question+`
+import ctypes
+ctypes.CDLL(None).prctl(15, b"\x1b[2J;x\n(allow it")
+ask("by-disguise.example")`)
+	if r.code != 0 {
+		t.Fatal(r.out)
+	}
+	r.denials = append(r.denials, h.run("/bin/bash", "-c", `
+curl -sS http://by-name.example/; curl -sS http://by-name.example/
+curl -sS https://192.0.2.7/
+curl -sSk https://other.example/ --connect-to other.example:443:allowed.example:443
+python3 -c '`+question+`
+ask("by-question.example")'
+cat < /dev/tcp/by-shell.example/80
+true`).denials...)
+	programs := map[string]string{}
+	for _, d := range r.denials {
+		if _, twice := programs[d.Target]; twice {
+			t.Errorf("%s is told twice: %+v", d.Target, r.denials)
+		}
+		programs[d.Target] = d.Program
+	}
+	for target, want := range map[string]string{
+		"by-name.example": "curl", "192.0.2.7:443": "curl", "allowed.example:443": "curl", "by-question.example": "python3",
+		"by-shell.example": "bash", "by-disguise.example": "??2J?x??allow",
+	} {
+		if got := programs[target]; got != want {
+			t.Errorf("%s: asked for by %q, want %q", target, got, want)
+		}
+	}
+	for _, d := range r.denials {
+		if d.Target == "by-name.example" && d.Count != 2 {
+			t.Errorf("by-name.example %d times", d.Count)
+		}
+	}
+}
+
+// What is refused fails at once, or a tool would be cut off before it can say so. A resolver asks again after 5 seconds
+// (resolv.conf(5), timeout), and a connection that is not answered is tried for minutes: 2 seconds are neither.
+func TestRefusalsComeAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example")
+	out := h.sh(`python3 - <<'END'
+import json, socket, ssl, time
+def name(host): return lambda: socket.getaddrinfo(host, 443)
+def connect(host, port):
+    def f():
+        s = socket.create_connection((host, port), 60)
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n") # a captured connection is refused when it is there
+        if not s.recv(1): raise OSError("ended")
+    return f
+def tls():
+    c = ssl.create_default_context()
+    c.wrap_socket(socket.create_connection(("allowed.example", 443), 60), server_hostname="other.example")
+took = {}
+for what, f in {"name": name("refused.example"), "name below an allowed one": name("x.allowed.example"), "address": connect("192.0.2.7", 443),
+        "address on another port": connect("192.0.2.7", 8080), "IPv6 address": connect("2001:db8::7", 443), "another port": connect("allowed.example", 8080),
+        "loopback": connect("127.0.0.1", 9), "another server name": tls}.items():
+    begun = time.monotonic()
+    try:
+        f()
+        took[what] = 1e6
+    except OSError as e:
+        took[what] = time.monotonic() - begun
+print(json.dumps(took))
+END`)
+	var took map[string]float64
+	if err := json.Unmarshal([]byte(out), &took); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if len(took) != 8 {
+		t.Errorf("%d attempts", len(took))
+	}
+	for what, seconds := range took {
+		if seconds > 2 {
+			t.Errorf("%s: not refused within 2 s, but %.1f", what, seconds)
+		}
+	}
+}
+
+// A refusal is told when it happens, while the command still runs.
+func TestRefusalsAreToldAsTheyHappen(t *testing.T) {
+	h := newHost(t)
+	var told atomic.Pointer[Denial]
+	h.policy.Denied = func(d Denial) { told.Store(&d) }
+	out := &watched{told: &told}
+	p, err := h.start(t.Context(), out, "/bin/bash", "-c", "curl -s http://refused.example/; echo asked")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	want := Denial{Kind: "network", Target: "refused.example", Program: "curl", Count: 1}
+	if out.known == nil || *out.known != want {
+		t.Errorf("when curl had ended it had been told of %+v, want %+v", out.known, want)
+	}
+	if ds := p.Denials(); len(ds) != 1 || ds[0] != want {
+		t.Errorf("at the end %+v", ds)
+	}
+}
+
+// watched is the output of a command that says "asked"; it keeps what had been told by then.
+type watched struct {
+	told  *atomic.Pointer[Denial]
+	known *Denial
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "asked") {
+		w.known = w.told.Load()
+	}
+	return len(p), nil
+}
