@@ -3,8 +3,16 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"github.com/sesame-cli/sesame/cmd"
 )
 
-func main() { os.Exit(cmd.Main(os.Args)) }
+// memoryTarget is what the heap, stacks and the runtime's own memory are to stay below, in bytes. Above it garbage is collected more often,
+// which only a crowd of connections comes to.
+const memoryTarget = 24 << 20
+
+func main() {
+	debug.SetMemoryLimit(memoryTarget)
+	os.Exit(cmd.Main(os.Args))
+}

@@ -114,6 +114,7 @@ type swapServer struct {
 	http    *http.Server
 	conns   chan net.Conn
 	roots   func() (*x509.CertPool, error)
+	open    atomic.Int64 // connections
 }
 
 func newSwapServer(g *Gateway, swap *KeySwap) *swapServer {
@@ -133,6 +134,7 @@ func newSwapServer(g *Gateway, swap *KeySwap) *swapServer {
 			panic(http.ErrAbortHandler) // a broken connection, as without a gateway; an answer would look like the service's
 		},
 		ModifyResponse: s.hideKey,
+		BufferPool:     newBodyBuffers(&s.open),
 		ErrorLog:       log.New(io.Discard, "", 0),
 	}
 	s.http = &http.Server{
@@ -166,6 +168,8 @@ func (s *swapServer) Addr() net.Addr { return &net.TCPAddr{} }
 
 // pass serves one connection of the sandbox until it is closed.
 func (s *swapServer) pass(conn net.Conn, t target) error {
+	s.open.Add(1)
+	defer s.open.Add(-1)
 	c := &swapConn{Conn: conn, target: t, done: make(chan struct{})}
 	c.upstream = &http.Transport{
 		DisableCompression: true,
@@ -177,7 +181,7 @@ func (s *swapServer) pass(conn net.Conn, t target) error {
 				}
 				return nil, err
 			}
-			return &upstreamConn{Conn: up, client: c}, nil
+			return &upstreamConn{Conn: s.frugal(up), client: c}, nil
 		},
 		TLSHandshakeTimeout: dialTimeout,
 		MaxConnsPerHost:     1,
@@ -191,10 +195,7 @@ func (s *swapServer) pass(conn net.Conn, t target) error {
 		}
 		c.upstream.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: s.swap.Host, MinVersion: tls.VersionTLS12}
 		server := tls.Server(c, s.serverConfig(t))
-		ctx, cancel := context.WithTimeout(s.gateway.ctx, helloTimeout)
-		err = server.HandshakeContext(ctx)
-		cancel()
-		if err != nil {
+		if err := s.handshake(server); err != nil {
 			return err
 		}
 		served = server
@@ -206,6 +207,15 @@ func (s *swapServer) pass(conn net.Conn, t target) error {
 	case <-s.gateway.ctx.Done():
 		return s.gateway.ctx.Err()
 	}
+}
+
+// handshake needs a large stack, which this goroutine would keep for as long as the connection lasts.
+func (s *swapServer) handshake(server *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(s.gateway.ctx, helloTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- server.HandshakeContext(ctx) }()
+	return <-done
 }
 
 func (s *swapServer) serverConfig(t target) *tls.Config {
