@@ -173,7 +173,7 @@ func (w *world) write(t *testing.T, name, content string) string {
 func TestTurnFlags(t *testing.T) {
 	w := newWorld(t)
 	w.app.env["AMP_API_KEY"] = goodKey
-	for _, d := range []string{"r", "out"} {
+	for _, d := range []string{"r", "out", "../home/d"} {
 		if err := os.Mkdir(filepath.Join(w.cwd, d), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -34,6 +34,20 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		}
 		hosts = append(hosts, rule)
 	}
+	for _, rules := range []struct {
+		key   string
+		paths []string
+	}{
+		{"sandbox.allow-read", cfg.Sandbox.AllowRead},
+		{"sandbox.allow-write", cfg.Sandbox.AllowWrite},
+		{"sandbox.deny-read", cfg.Sandbox.DenyRead},
+	} {
+		for i, path := range rules.paths {
+			if err := checkExists(path, rules.key, cfg.ItemOrigin(rules.key, i)); err != nil {
+				return nil, err
+			}
+		}
+	}
 	policy := &sandbox.Policy{
 		Tier:       sandbox.Tier(cfg.Sandbox.Tier),
 		Profile:    sandbox.Profile(cfg.Sandbox.Profile),
@@ -52,6 +66,21 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		policy.Denied = func(d sandbox.Denial) { a.say("%s", describe(d)) }
 	}
 	return policy, nil
+}
+
+// checkExists refuses a rule about a path that is not there: whoever misspelt what to hide believes it hidden. A workspace's file
+// may name what not every checkout has, but no pattern either.
+func checkExists(path, key string, origin config.Origin) error {
+	_, err := os.Stat(path)
+	pattern := strings.ContainsAny(path, "*?[")
+	if err == nil || origin.Layer == config.LayerWorkspace && !pattern {
+		return nil
+	}
+	e := fault.New(fault.Usage, "%s: %w", origin.Of(key), err)
+	if pattern {
+		return e.Hint("rules take no patterns: name each path, or the directory that they are in")
+	}
+	return e.Hint("correct the path or take the rule away")
 }
 
 // homeOf is the home to show in the sandbox; "", an empty one, where the user has none worth the name.

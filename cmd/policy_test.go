@@ -83,6 +83,7 @@ func TestPolicyKeepsSecretsOut(t *testing.T) {
 	w := newWorld(t)
 	w.env["AMP_API_KEY"], w.env["LD_PRELOAD"], w.env["GITHUB_TOKEN"] = goodKey, "/x.so", "ghp_x"
 	w.env["AMP_LOG_LEVEL"], w.env["LANG"] = "debug", "C.UTF-8"
+	w.write(t, filepath.Join(w.home, ".config", "something"), "")
 	policy, env, err := policyOf(t, w, "--pass-env", "AMP_*", "--allow-read", w.home+"/.config")
 	if err != nil {
 		t.Fatal(err)

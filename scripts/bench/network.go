@@ -123,7 +123,7 @@ func (b *place) path(ctx context.Context, name, url string, flags, env []string)
 	fmt.Printf("  a small request on a kept connection  inside median %.3f ms, outside %.3f ms, added %.3f ms\n",
 		1000*median(in), 1000*median(out), 1000*(median(in)-median(out)))
 
-	inside, _ = sides("--parallel", "--parallel-immediate", "--parallel-max", strconv.Itoa(connections), fmt.Sprintf("%s/crowd?[1-%d]", url, connections))
+	inside, _ = sides("--max-time", "300", "--parallel", "--parallel-immediate", "--parallel-max", strconv.Itoa(connections), fmt.Sprintf("%s/crowd?[1-%d]", url, connections))
 	crowdPeak := b.peak(ctx, inside.args, env)
 	if bulkPeak < 0 || crowdPeak < 0 {
 		return errors.New("the transfer whose memory is measured failed")

@@ -220,8 +220,8 @@ func (g *Gateway) refuse(conn net.Conn, t target, why string) {
 	reset(conn)
 }
 
-// helloTimeout is how long a client may take to say whom it wants.
-const helloTimeout = 10 * time.Second
+// helloTimeout is how long a client may take to say whom it wants. One that opens hundreds of connections before it speaks on the first needs long.
+const helloTimeout = time.Minute
 
 // passTLS dials only when the client has named the host it resolved: a connection
 // to one allowed host must not be a way to others behind the same front.
