@@ -20,44 +20,53 @@ type Finder struct {
 	first int // the process id of the sandbox's first process, as the host has it
 
 	mu    sync.Mutex
-	since time.Time     // when the current second began
-	spent time.Duration // on looking, in that second
+	since time.Time // when the current second began
+	left  looks     // for that second
 }
 
-// budget is how much of each second may go into looking: the sandbox decides how much there is to look through, and how often.
-const budget = 100 * time.Millisecond
+// looks are how many files of /proc may still be looked at, each of which takes a few microseconds. The sandbox decides how many there
+// are, and how often they are gone through.
+type looks int
+
+func (l *looks) take() bool {
+	*l--
+	return *l >= 0
+}
+
+// perSecond keeps the looking below a tenth of the time of one processor or so.
+const perSecond looks = 30_000
 
 // NewFinder makes the finder for a sandbox by its first process.
 func NewFinder(first int) *Finder { return &Finder{first: first} }
 
 // Program is the name of the program that has the socket of a network ("tcp" or "udp") whose own address is from, and that is connected
-// to an address, unless that is the zero value. It is "" where none is found in time.
+// to an address, unless that is the zero value. It is "" where none is found, or too much was looked at already.
 func (f *Finder) Program(network string, from, to netip.AddrPort) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	if now.Sub(f.since) > time.Second {
-		f.since, f.spent = now, 0
+		f.since, f.left = now, perSecond
 	}
-	if f.spent >= budget {
-		return ""
-	}
-	defer func() { f.spent += time.Since(now) }()
 	inode := f.socket(network, from, to)
 	if inode == 0 {
 		return ""
 	}
-	return f.holder(inode, now.Add(budget-f.spent))
+	return f.holder(inode)
 }
 
 // socket is the inode of a socket, 0 if there is none.
 func (f *Finder) socket(network string, from, to netip.AddrPort) uint64 {
 	for _, file := range []string{network, network + "6"} {
+		if f.left <= 0 {
+			return 0
+		}
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", f.first, file))
 		if err != nil {
 			continue
 		}
 		for line := range strings.Lines(string(data)) {
+			f.left.take() // the file is there already
 			const localField, remoteField, inodeField = 1, 2, 9
 			fields := strings.Fields(line)
 			if len(fields) <= inodeField {
@@ -95,7 +104,7 @@ func address(text string) (netip.AddrPort, bool) {
 }
 
 // holder is the name of the newest program of the sandbox that has a socket open.
-func (f *Finder) holder(inode uint64, until time.Time) string {
+func (f *Finder) holder(inode uint64) string {
 	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", f.first))
 	if err != nil {
 		return ""
@@ -103,7 +112,7 @@ func (f *Finder) holder(inode uint64, until time.Time) string {
 	var inside []int
 	for _, name := range entries("/proc") {
 		pid, err := strconv.Atoi(name)
-		if err != nil || time.Now().After(until) {
+		if err != nil || !f.left.take() {
 			continue
 		}
 		if s, err := os.Readlink("/proc/" + name + "/ns/pid"); err == nil && s == space {
@@ -112,7 +121,7 @@ func (f *Finder) holder(inode uint64, until time.Time) string {
 	}
 	slices.Sort(inside)
 	for _, pid := range slices.Backward(inside) {
-		if holds(pid, inode, until) {
+		if holds(pid, inode, &f.left) {
 			return Name(pid)
 		}
 	}
@@ -121,16 +130,17 @@ func (f *Finder) holder(inode uint64, until time.Time) string {
 
 // Holder is the name of a program if it has a socket open; else "". The process may be named by the id of one of its threads.
 func Holder(pid int, inode uint64) string {
-	if !holds(pid, inode, time.Now().Add(budget)) {
+	left := perSecond
+	if !holds(pid, inode, &left) {
 		return ""
 	}
 	return Name(pid)
 }
 
-func holds(pid int, inode uint64, until time.Time) bool {
+func holds(pid int, inode uint64, left *looks) bool {
 	dir, want := fmt.Sprintf("/proc/%d/fd/", pid), fmt.Sprintf("socket:[%d]", inode)
 	for _, fd := range entries(dir) {
-		if time.Now().After(until) {
+		if !left.take() {
 			return false
 		}
 		if link, err := os.Readlink(dir + fd); err == nil && link == want {
