@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/sesame-cli/sesame/pkg/sandbox"
@@ -12,12 +13,9 @@ func e2eTold(p *project) {
 	const tool = "curl -sS http://refused.example/ 2>&1; curl -sS https://192.0.2.7/ 2>&1; curl -sS http://refused.example/ 2>&1"
 	c := p.ok("run", "-o", "json", "-v", "RUN:"+tool)
 	r := c.report()
-	// Curl's words for no name, and for a connection that is refused: when it is tried, or in the tier namespaces once it is made.
 	const byName = "curl: (6) Could not resolve host: refused.example"
-	byAddress := "curl: (35) "
-	if p.tier == sandbox.Landlock {
-		byAddress = "curl: (7) Failed to connect to 192.0.2.7 port 443"
-	}
+	// In the tier namespaces a connection is refused once it is made; curl may hear of both at once.
+	byAddress := regexp.MustCompile(`curl: \((7|35)\) `)
 	next := "nothing"
 	for _, request := range p.service.Requests() {
 		if strings.HasPrefix(request.Path, "/api/provider/") {
@@ -29,8 +27,13 @@ func e2eTold(p *project) {
 			next = f.Data
 		}
 	}
-	wantIn(p.t, next, byName, byAddress)
-	wantIn(p.t, r.Result, "TOOL SAID: "+byName, byAddress)
+	wantIn(p.t, next, byName)
+	wantIn(p.t, r.Result, "TOOL SAID: "+byName)
+	for _, text := range []string{next, r.Result} {
+		if !byAddress.MatchString(text) {
+			p.t.Errorf("nothing of the address in %s", text)
+		}
+	}
 
 	want := []sandbox.Denial{
 		{Kind: "network", Target: "refused.example", Program: "curl", Count: 2},
