@@ -8,11 +8,13 @@ import (
 	"github.com/sesame-cli/sesame/cmd"
 )
 
-// memoryTarget is what the heap, stacks and the runtime's own memory are to stay below, in bytes. Above it garbage is collected more often,
-// which only a crowd of connections comes to.
+// memoryTarget is what the heap, stacks and the runtime's own memory are to stay below, in bytes, unless GOMEMLIMIT says otherwise. Above it
+// garbage is collected more often, which only a crowd of connections comes to.
 const memoryTarget = 24 << 20
 
 func main() {
-	debug.SetMemoryLimit(memoryTarget)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryTarget)
+	}
 	os.Exit(cmd.Main(os.Args))
 }

@@ -313,12 +313,15 @@ func tunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer to.Close()
-	w.WriteHeader(http.StatusOK)
+	// Whoever is answered first sends what the server would still read for itself.
 	from, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		return
 	}
 	defer from.Close()
+	if _, err := io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		return
+	}
 	go func() { _, _ = io.Copy(to, from) }()
 	_, _ = io.Copy(from, to)
 }
