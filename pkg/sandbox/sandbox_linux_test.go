@@ -12,14 +12,17 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 // host is a made-up user's machine: a home with secrets and a workspace in it.
 type host struct {
-	t      *testing.T
-	policy Policy
-	env    []string
+	t       *testing.T
+	policy  Policy
+	env     []string
+	outside []string // the environment of attacks without a sandbox, if it is another one
 }
 
 // tierVariable names the tier that the tests are run in, when it is not namespaces.
@@ -152,9 +155,39 @@ func (h *host) sh(script string) string {
 type attack struct {
 	name, script string
 	// unaided attacks are also run without any sandbox, where they must succeed: an attack
-	// that fails anyway shows nothing.
+	// that fails anyway shows nothing. Where it is not set, a comment says why.
 	unaided bool
 }
+
+// asRoot gives scripts the word "root": it runs a program with all rights in namespaces of its own, as anybody may outside.
+const asRoot = `root() {
+	if unshare -Urmn true 2>/dev/null; then unshare -Urmn "$@"
+	elif unshare -mn true 2>/dev/null; then unshare -mn "$@"
+	else "$@"; fi
+}
+`
+
+// capable tells whether this process may do what a capability is for. What takes one is no attack of who has none.
+func capable(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if unix.Capget(&header, &have[0]) != nil {
+		return false
+	}
+	return have[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// opens tells whether this machine lets its user open a file, or has it at all.
+func opens(path string) bool {
+	f, err := os.Open(path)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
+
+// python is a program for a shell. It may use both kinds of quotes.
+func python(code string) string { return "python3 -c '" + strings.ReplaceAll(code, "'", `"`) + "'" }
 
 func (h *host) refuse(attacks []attack) {
 	for _, a := range attacks {
@@ -162,15 +195,18 @@ func (h *host) refuse(attacks []attack) {
 			continue
 		}
 		h.t.Run(a.name, func(t *testing.T) {
-			h := &host{t: t, policy: h.policy, env: h.env}
-			if r := h.run("/bin/bash", "-c", a.script); strings.Contains(r.out, "GOT") {
+			h := &host{t: t, policy: h.policy, env: h.env, outside: h.outside}
+			if r := h.run("/bin/bash", "-c", asRoot+a.script); strings.Contains(r.out, "GOT") {
 				t.Errorf("the attack succeeds inside: %s\n%s", a.script, r.out)
 			}
 			if !a.unaided || os.Getenv(worldVariable) != "" { // such a world refuses some by itself
 				return
 			}
 			h.policy.Tier = Off
-			if r := h.run("/bin/bash", "-c", a.script); !strings.Contains(r.out, "GOT") {
+			if h.outside != nil {
+				h.env = h.outside
+			}
+			if r := h.run("/bin/bash", "-c", asRoot+a.script); !strings.Contains(r.out, "GOT") {
 				t.Errorf("the attack fails outside, too: %s\n%s", a.script, r.out)
 			}
 		})
