@@ -179,18 +179,23 @@ func TestKilledParentTakesAllAlong(t *testing.T) {
 }
 
 func TestSignalReachesTheCommand(t *testing.T) {
-	h := newHost(t)
-	out := &lockedBuffer{}
-	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `trap 'echo got TERM; exit 5' TERM; echo ready; while :; do sleep 0.05; done`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out.waitFor(t, "ready")
-	if err := p.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if st, err := p.Wait(); err != nil || st.Code != 5 || !strings.Contains(out.String(), "got TERM") {
-		t.Errorf("status %+v, %v: %s", st, err, out)
+	for name, sig := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			out, mark := &lockedBuffer{}, uniqueSleep()
+			p, err := h.start(t.Context(), out, "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", mark)+`trap 'echo got it; exit 5' `+name+`; echo ready; while :; do sleep 0.05; done`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.waitFor(t, "ready")
+			if err := p.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := p.Wait(); err != nil || st.Code != 5 || !strings.Contains(out.String(), "got it") {
+				t.Errorf("status %+v, %v: %s", st, err, out)
+			}
+			waitGone(t, mark)
+		})
 	}
 }
 
@@ -200,21 +205,5 @@ func TestFilesGivenInside(t *testing.T) {
 	h.policy.Files = []File{{Path: PrivateDir + "/settings.json", Data: []byte(`{}`)}, {Path: PrivateDir + "/big", Data: big}}
 	if out := h.sh(`cat /run/sesame/settings.json; wc -c < /run/sesame/big; echo x > /run/sesame/settings.json || true`); !strings.HasPrefix(out, "{}1048576\n") {
 		t.Errorf("files: %.100q", out)
-	}
-}
-
-func TestSideBySide(t *testing.T) {
-	before := countMounts(t)
-	for range 20 {
-		t.Run("", func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			for range 3 {
-				h.sh("touch x")
-			}
-		})
-	}
-	if after := countMounts(t); after != before {
-		t.Errorf("%d mounts before, %d after", before, after)
 	}
 }

@@ -64,15 +64,6 @@ func waitGone(t *testing.T, mark string) {
 	t.Errorf("still there after 5 s: %v", left)
 }
 
-func countMounts(t *testing.T) int {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Count(data, []byte("\n"))
-}
-
 // lockedBuffer collects output that another goroutine writes.
 type lockedBuffer struct {
 	mu  sync.Mutex
