@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
 // git runs git on the host.
@@ -122,24 +124,67 @@ func TestWorkspaceGuard(t *testing.T) {
 	}
 }
 
+// What cannot be looked at when a turn begins could be opened up, and written or read, while it lasts.
+func TestUnreadableDirectories(t *testing.T) {
+	for name, c := range map[string]struct{ before, script string }{
+		"repository": {"chmod 000 .git", "chmod 755 .git && echo EVIL > .git/hooks/pre-commit && echo GOT"},
+		"submodule":  {"chmod 000 lib", "chmod 755 lib && echo EVIL > lib/sub/.git && echo GOT"},
+		"secret":     {"chmod 000 conf", "chmod 755 conf && grep SECRET conf/deep/key && echo GOT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, testTier()} {
+				h := newHost(t)
+				h.repository()
+				h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = lib/sub\n")
+				h.write("src/project/lib/sub/.git", "gitdir: ../../.git/modules/sub\n")
+				h.policy.DenyRead = []string{h.write("src/project/conf/deep/key", "SECRET")}
+				h.policy.Tier = Off
+				h.sh(c.before)
+				h.policy.Tier = tier
+				var out lockedBuffer
+				p, err := h.start(t.Context(), &out, "/bin/bash", "-c", c.script)
+				if err == nil {
+					_, err = p.Wait()
+				}
+				got := strings.Contains(out.String(), "GOT")
+				if tier == Off && !got {
+					t.Errorf("the attack fails outside, too: %s", out.String())
+				}
+				if tier != Off && got && (tier == Namespaces || name == "secret") { // the other tier guards nothing that is there already
+					t.Errorf("the attack succeeds")
+				}
+				if tier == Namespaces && err != nil && !strings.Contains(strings.Join(fault.HintsOf(err), " "), "chmod") {
+					t.Errorf("%v, hints %q", err, fault.HintsOf(err))
+				}
+			}
+		})
+	}
+}
+
 // A submodule's repository is one that .gitmodules names. Others below the workspace are not looked for: that would take
 // a walk through all of it.
 func TestSubmodulesAreGuarded(t *testing.T) {
 	for script, tiers := range map[string]map[Tier]bool{
-		"echo 'gitdir: EVIL' > lib/sub/.git":                                {Off: true, Namespaces: false},
-		"rm lib/sub/.git; echo 'gitdir: EVIL' > lib/sub/.git":               {Off: true, Namespaces: false},
-		"mv lib/sub x; mkdir lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":   {Off: true, Namespaces: false},
-		"mv lib x; mkdir -p lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":    {Off: true, Namespaces: false},
-		"echo EVIL >> .git/modules/sub/config":                              {Off: true, Namespaces: false},
-		"echo EVIL > .git/modules/sub/hooks/post-checkout":                  {Off: true, Namespaces: false},
-		"echo EVIL >> other/.git/config":                                    {Off: true, Namespaces: true},
-		"mkdir -p new/.git/hooks; echo EVIL > new/.git/hooks/post-checkout": {Off: true, Namespaces: true},
+		"echo 'gitdir: EVIL' > lib/sub/.git":                                        {Off: true, Namespaces: false},
+		"rm lib/sub/.git; echo 'gitdir: EVIL' > lib/sub/.git":                       {Off: true, Namespaces: false},
+		"mv lib/sub x; mkdir lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":           {Off: true, Namespaces: false},
+		"mv lib x; mkdir -p lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":            {Off: true, Namespaces: false},
+		"echo EVIL >> .git/modules/sub/config":                                      {Off: true, Namespaces: false},
+		"echo EVIL > .git/modules/sub/hooks/post-checkout":                          {Off: true, Namespaces: false},
+		"echo 'gitdir: EVIL' > lib/empty/.git":                                      {Off: true, Namespaces: false},
+		"mkdir -p lib/empty/.git/hooks; echo EVIL > lib/empty/.git/hooks/x":         {Off: true, Namespaces: false},
+		"echo EVIL >> lib/old/.git/config":                                          {Off: true, Namespaces: false},
+		"mv lib/old/.git x; mkdir -p lib/old/.git; echo EVIL > lib/old/.git/config": {Off: true, Namespaces: false},
+		"echo EVIL >> other/.git/config":                                            {Off: true, Namespaces: true},
+		"mkdir -p new/.git/hooks; echo EVIL > new/.git/hooks/post-checkout":         {Off: true, Namespaces: true},
 	} {
 		t.Run(script, func(t *testing.T) {
 			for tier, want := range tiers {
 				h := newHost(t)
 				h.repository()
-				h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = lib/sub\n\turl = https://example.com/sub\n")
+				h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = lib/sub\n[submodule \"old\"]\n\tpath = lib/old\n[submodule \"empty\"]\n\tpath = lib/empty\n")
+				h.write("src/project/lib/empty/README", "not there yet")
+				h.git(h.policy.Workspace, "init", "-q", "lib/old")
 				if err := os.Mkdir(filepath.Join(h.policy.Workspace, ".git", "modules"), 0o755); err != nil {
 					t.Fatal(err)
 				}
