@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -119,20 +118,9 @@ func traces(t *testing.T) []string {
 
 // Fifty at once, and nothing is left of any.
 func TestSideBySide(t *testing.T) {
-	if os.Getenv(aloneVariable) == "" {
-		exe, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache := t.TempDir()
-		t.Cleanup(func() { removeAll(t, cache) })
-		cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^TestSideBySide$")
-		cmd.Env = append(os.Environ(), aloneVariable+"=1", "XDG_CACHE_HOME="+cache)
-		cmd.SysProcAttr = userNamespace(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID)
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: TestSideBySide") {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	cache := t.TempDir()
+	t.Cleanup(func() { removeAll(t, cache) })
+	if !again(t, aloneVariable, unix.CLONE_NEWUSER|unix.CLONE_NEWNS|unix.CLONE_NEWPID, "XDG_CACHE_HOME="+cache) {
 		return
 	}
 	for dir, kind := range map[string]string{"/proc": "proc", "/tmp": "tmpfs", "/dev/shm": "tmpfs"} {

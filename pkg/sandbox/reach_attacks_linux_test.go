@@ -23,29 +23,15 @@ const internetVariable = "SESAME_TEST_INTERNET"
 // inInternet runs a test again in a network in which all addresses of both kinds are this machine's, and tells whether this is the second time.
 func inInternet(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(internetVariable) != "" {
-		for _, args := range []string{"link set lo up", "route add local 0.0.0.0/0 dev lo", "-6 route add local ::/0 dev lo", "address add 11.22.33.44/32 dev lo", "-6 address add 2001:db8::1/128 dev lo"} {
-			if out, err := exec.CommandContext(t.Context(), "ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-				t.Fatalf("ip %s: %v\n%s", args, err, out)
-			}
+	if !again(t, internetVariable, unix.CLONE_NEWUSER|unix.CLONE_NEWNET) {
+		return false
+	}
+	for _, args := range []string{"link set lo up", "route add local 0.0.0.0/0 dev lo", "-6 route add local ::/0 dev lo", "address add 11.22.33.44/32 dev lo", "-6 address add 2001:db8::1/128 dev lo"} {
+		if out, err := exec.CommandContext(t.Context(), "ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v\n%s", args, err, out)
 		}
-		return true
 	}
-	if os.Getenv(worldVariable) != "" {
-		return false // there are no networks to be made there
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), internetVariable+"=1")
-	cmd.SysProcAttr = userNamespace(unix.CLONE_NEWUSER | unix.CLONE_NEWNET)
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return false
+	return true
 }
 
 // internet is all that can be reached in it: web servers, name servers that know every name, and what answers datagrams.

@@ -213,6 +213,29 @@ func (h *host) refuse(attacks []attack) {
 	}
 }
 
+// again runs a test a second time, in new namespaces and with a variable set, and tells whether this is that time.
+func again(t *testing.T, variable string, namespaces uintptr, env ...string) bool {
+	t.Helper()
+	if os.Getenv(variable) != "" {
+		return true
+	}
+	if os.Getenv(worldVariable) != "" {
+		return false // no namespaces can be made there
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(append(os.Environ(), variable+"=1"), env...)
+	cmd.SysProcAttr = userNamespace(namespaces)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
+
 // TestAsOrdinaryUser runs this package's tests again as a user without privileges.
 func TestAsOrdinaryUser(t *testing.T) {
 	if os.Getuid() != 0 {

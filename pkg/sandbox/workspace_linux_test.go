@@ -15,24 +15,7 @@ import (
 // mounted runs a test again where it may mount, and tells whether this is the second time.
 func mounted(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(mountedVariable) != "" {
-		return true
-	}
-	if os.Getenv(worldVariable) != "" {
-		return false // nobody may mount there
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), mountedVariable+"=1")
-	cmd.SysProcAttr = userNamespace(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return false
+	return again(t, mountedVariable, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
 }
 
 // elsewhere makes a disk of its own the workspace, which is a repository.
