@@ -135,10 +135,9 @@ func TestSideBySide(t *testing.T) {
 	seen := map[string]bool{}
 	t.Run("fifty", func(t *testing.T) {
 		type one struct {
-			p     *Process
-			said  *bufio.Reader
-			goOn  io.Closer
-			named string
+			p    *Process
+			said *bufio.Reader
+			goOn io.Closer
 		}
 		var all []one
 		for i := range 50 {

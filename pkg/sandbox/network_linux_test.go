@@ -267,3 +267,25 @@ func TestSocketInSomebodyElsesDirectory(t *testing.T) {
 		t.Error("connected")
 	}
 }
+
+// What is not promised: mounts cover the sockets that are there when the sandbox begins.
+func TestSocketThatComesLater(t *testing.T) {
+	for profile, want := range map[Profile]bool{Standard: testTier() == Namespaces, Strict: false} {
+		h := newHost(t)
+		h.policy.Profile = profile
+		out := &lockedBuffer{}
+		p, err := h.start(t.Context(), out, "/bin/bash", "-c", `echo ready; until [ -e s.sock ]; do sleep 0.02; done; `+
+			`/usr/bin/python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("s.sock"); print("GOT")'; exit 0`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.waitFor(t, "ready")
+		hostSocket(t, filepath.Join(h.policy.Workspace, "s.sock"))
+		if st, err := p.Wait(); err != nil || st.Code != 0 {
+			t.Errorf("%+v, %v", st, err)
+		}
+		if got := strings.Contains(out.String(), "GOT"); got != want {
+			t.Errorf("%s: connected %v, want %v: %s", profile, got, want, out)
+		}
+	}
+}

@@ -196,3 +196,51 @@ func TestTerminalIsClosed(t *testing.T) {
 		}
 	}
 }
+
+// A person at the terminal works as ever: keys, job control, the window's size.
+func TestWorkAtTheTerminal(t *testing.T) {
+	if tier := os.Getenv(terminalVariable); tier != "" {
+		h := newHost(t)
+		h.policy.Tier = Tier(tier)
+		p, err := Start(t.Context(), &h.policy, &Command{
+			Args: []string{"/bin/bash", "--norc", "-i"}, Env: h.env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Terminal: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := p.Wait(); err != nil || st.Code != 42 {
+			t.Errorf("%+v, %v", st, err)
+		}
+		return
+	}
+	cmd, person, said := atTerminal(t, testTier())
+	raw, err := person.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resize := func(fd uintptr) {
+		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77})
+	}
+	if failed := raw.Control(resize); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	for _, step := range []struct{ keys, shows string }{
+		{"echo be''gin\n", "begin"},
+		{"stty size\n", "33 77"},
+		{"sleep 1000 # one\n", "# one"},
+		{"\x1a", "Stopped"}, // ctrl-z
+		{"echo sta''tus $?; fg\n", "status 148"},
+		{"\x03", "^C"}, // ctrl-c
+		{"echo inter''rupted $?\n", "interrupted 130"},
+		{"exit 42\n", "exit 42"},
+	} {
+		if _, err := io.WriteString(person, step.keys); err != nil {
+			t.Fatal(err)
+		}
+		said.waitFor(t, step.shows)
+		time.Sleep(200 * time.Millisecond) // until what was started is in the foreground
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, said)
+	}
+}
