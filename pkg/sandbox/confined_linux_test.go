@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // newConfined is a host whose sandbox shares its network, processes and files.
@@ -44,7 +46,7 @@ func TestConfinedMetadata(t *testing.T) {
 		{"fchmod of what may be read", `python3 -c 'import os; os.fchmod(os.open("/etc/passwd", os.O_RDONLY), 0o644); print("GOT")'`, os.Getuid() == 0},
 		{"chown", `chown $(id -u) ` + f + ` && echo GOT`, true},
 		{"touch", `touch -d 2020-01-01 ` + f + ` && echo GOT`, true},
-		{"attributes", `python3 -c 'import os, sys; os.setxattr(sys.argv[1], "user.x", b"1"); print("GOT")' ` + f, false},
+		{"attributes", `python3 -c 'import os, sys; os.setxattr(sys.argv[1], "user.x", b"1"); print("GOT")' ` + f, unix.Setxattr(outside, "user.test", []byte("1"), 0) == nil},
 		{"truncate", `python3 -c 'import os, sys; os.truncate(sys.argv[1], 0); print("GOT")' ` + f, true},
 		{"cut by opening", `python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_TRUNC); print("GOT")' ` + f, true},
 		{"hard link into the workspace", `ln ` + f + ` hard && echo GOT; rm -f hard`, true},
@@ -74,33 +76,33 @@ func TestConfinedNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heard := make(chan string, 100)
 	go func() {
 		buf := make([]byte, 100)
 		for {
-			n, _, err := udp.ReadFrom(buf)
+			_, from, err := udp.ReadFrom(buf)
 			if err != nil {
 				return
 			}
-			heard <- string(buf[:n])
+			_, _ = udp.WriteTo([]byte("HEARD"), from)
 		}
 	}()
-	py := func(code string) string { return "python3 -c '" + strings.ReplaceAll(code, "'", `"`) + "'" }
+	py := python
+	const answered = `; s.settimeout(1); print("GOT" if s.recv(9) == b"HEARD" else "no")`
 	h.refuse([]attack{
 		{"fast open", py(`import socket as k; s = k.socket(); s.sendto(b"GET / HTTP/1.0\r\n\r\n", 0x20000000, ("127.0.0.1", ` + to + `)); print("GOT" if b"SERVED" in s.recv(999) else "no")`), true},
 		{"fast open by message", py(`import socket as k; s = k.socket(); s.sendmsg([b"GET / HTTP/1.0\r\n\r\n"], [], 0x20000000, ("127.0.0.1", ` + to + `)); print("GOT" if b"SERVED" in s.recv(999) else "no")`), true},
 		{"fast open by option", py(`import socket as k; s = k.socket(); s.setsockopt(6, 30, 1); s.connect(("127.0.0.1", ` + to + `)); s.send(b"GET / HTTP/1.0\r\n\r\n"); print("GOT" if b"SERVED" in s.recv(999) else "no")`), true},
 		{"connected twice", py(`import socket as k; s = k.socket(); s.bind(("127.0.0.1", 0)); s.connect(("127.0.0.1", ` + to + `)); print("GOT")`), true},
-		{"datagram without connecting", py(`import socket as k; s = k.socket(k.AF_INET, k.SOCK_DGRAM); s.sendto(b"out", ("127.0.0.1", ` + uport + `)); print("sent")`), false},
-		{"datagram by message", py(`import socket as k; s = k.socket(k.AF_INET, k.SOCK_DGRAM); s.sendmsg([b"out"], [], 0, ("127.0.0.1", ` + uport + `)); print("sent")`), false},
-		{"datagram, connected", py(`import socket as k; s = k.socket(k.AF_INET, k.SOCK_DGRAM); s.connect(("127.0.0.1", ` + uport + `)); s.send(b"out"); print("GOT")`), true},
+		{"datagram without connecting", py(`import socket as k; s = k.socket(k.AF_INET, k.SOCK_DGRAM); s.sendto(b"out", ("127.0.0.1", ` + uport + `))` + answered), true},
+		{"datagram by message", py(`import socket as k; s = k.socket(k.AF_INET, k.SOCK_DGRAM); s.sendmsg([b"out"], [], 0, ("127.0.0.1", ` + uport + `))` + answered), true},
+		{"datagram, connected", py(`import socket as k; s = k.socket(k.AF_INET, k.SOCK_DGRAM); s.connect(("127.0.0.1", ` + uport + `)); s.send(b"out")` + answered), true},
 		{"listen on all addresses", py(`import socket as k, os; s = k.socket(); s.bind(("0.0.0.0", 0)); s.listen(); print("GOT" if not s.getsockname()[0].startswith("127.") else "no")`), true},
 		{"listen without an address", py(`import socket as k; s = k.socket(); s.listen(); print("GOT")`), true},
 		{"take a port of the host's loopback", py(`import socket as k; s = k.socket(); s.bind(("127.0.0.1", 0)); print("GOT" if s.getsockname()[0] == "127.0.0.1" else "no")`), true},
 		{"unix datagrams", py(`import socket as k; k.socket(k.AF_UNIX, k.SOCK_DGRAM); print("GOT")`), true},
 		{"a pair of unix datagrams", py(`import socket as k; k.socketpair(k.AF_UNIX, k.SOCK_DGRAM); print("GOT")`), true},
-		{"SCTP", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_STREAM, 132); print("GOT")`), false},
-		{"ping", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_DGRAM, 1); print("GOT")`), false},
+		{"SCTP", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_STREAM, 132); print("GOT")`), socketOpens(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)},
+		{"ping", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_DGRAM, 1); print("GOT")`), socketOpens(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)},
 	})
 	outside := hits()
 	if outside == 0 && os.Getenv(worldVariable) == "" {
@@ -110,11 +112,6 @@ func TestConfinedNetwork(t *testing.T) {
 	race := h.run("python3", "-c", racing, to)
 	if hits() != outside || !strings.Contains(race.out, "tried") {
 		t.Errorf("an address that changes under the supervisor's eyes gets through: %s", race.out)
-	}
-	for len(heard) > 0 {
-		if got := <-heard; got != "out" {
-			t.Errorf("a datagram %q", got)
-		}
 	}
 }
 
@@ -192,6 +189,7 @@ func TestConfinedUnixSockets(t *testing.T) {
 l = k.socket(k.AF_UNIX); l.bind("ours"); l.listen(); os.rename("host.sock", "ours")
 c = k.socket(k.AF_UNIX); c.connect("ours"); print("GOT")'; mv ours host.sock`, true},
 		{"by a link", `ln -s host.sock l; python3 -c 'import socket as k; k.socket(k.AF_UNIX).connect("l"); print("GOT")'; rm l`, true},
+		// A race against the supervisor, who is not there outside.
 		{"while it is made", `timeout 3 python3 -c 'import os, socket as k, threading
 def swap():
     while True:
@@ -223,7 +221,7 @@ func TestConfinedProcesses(t *testing.T) {
 	h.refuse([]attack{
 		{"signal", `kill -0 ` + pid + ` && echo GOT`, true},
 		{"signal by descriptor", `python3 -c 'import os, signal; signal.pidfd_send_signal(os.pidfd_open(` + pid + `), 0); print("GOT")'`, true},
-		{"signal to the keeper", `for p in $(pgrep sesame-sandbox) $PPID; do kill -0 $p && echo GOT; done`, false},
+		{"signal to the keeper", `kill -0 $PPID && echo GOT`, true},
 		{"environment", `grep -az VICTIM /proc/` + pid + `/environ && echo GOT`, true},
 		{"memory", `head -c 1 /proc/` + pid + `/maps | grep . && echo GOT`, true},
 		{"files", `ls /proc/` + pid + `/fd/ /proc/` + pid + `/root/ /proc/` + pid + `/cwd/ && echo GOT`, true},

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWorkspaceIsWritable(t *testing.T) {
@@ -109,6 +111,7 @@ func TestSecretsAreAbsent(t *testing.T) {
 		attack{"find", `grep -rs SECRET ~/ | grep . && echo GOT`, true},
 		attack{"other processes' roots", `cat /proc/*/root"$HOME"/.ssh/id_ed25519 /proc/*/cwd/../../.ssh/id_ed25519 2>/dev/null | grep SECRET && echo GOT`, true},
 		attack{"sesame's state", `ls -A ~/.local/state/sesame && echo GOT`, true},
+		// Outside there is nothing to remove but the secret itself.
 		attack{"removing the whiteout", `rm -rf ~/.ssh; mkdir ~/.ssh; rmdir ~/.ssh; grep SECRET ~/.ssh/id_ed25519 && echo GOT; mv ~/.ssh ~/x; grep -rs SECRET ~/x && echo GOT`, false},
 		attack{"a hard link", `ln ~/.ssh/id_ed25519 k && grep SECRET k && echo GOT; rm -f k`, true},
 	)
@@ -164,17 +167,25 @@ func TestAllowReadAndWrite(t *testing.T) {
 func TestSystemIsReadOnly(t *testing.T) {
 	h := newHost(t)
 	outside := filepath.Dir(h.policy.Home)
+	root := os.Getuid() == 0 // to others the system says no by itself
+	own, err := os.MkdirTemp("/tmp", "sesame-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeAll(t, own) })
+	hostSocket(t, filepath.Join(own, "socket"))
 	h.refuse([]attack{
 		{"write outside", `touch '` + outside + `/x' && echo GOT; rm -f '` + outside + `/x'`, true},
-		{"system directories", `for d in / /etc /usr /usr/bin /opt /var /sys/fs/cgroup; do touch $d/sesame-was-here && echo GOT; done`, false},
-		{"kernel settings", `for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /sys/kernel/mm/transparent_hugepage/enabled /proc/sysrq-trigger; do (: >> $f) && echo GOT; done`, false},
-		{"password hashes", `cat /etc/shadow && echo GOT`, false},
+		{"system directories", `for d in / /etc /usr /usr/bin /opt /var; do touch $d/sesame-was-here && echo GOT; rm -f $d/sesame-was-here; done`, root},
+		{"control groups", `mkdir /sys/fs/cgroup/sesame-was-here && echo GOT; rmdir /sys/fs/cgroup/sesame-was-here`, unix.Access("/sys/fs/cgroup", unix.W_OK) == nil},
+		{"kernel settings", `for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /sys/kernel/mm/transparent_hugepage/enabled /proc/sysrq-trigger; do (: >> $f) && echo GOT; done`, unix.Access("/proc/sys/kernel/core_pattern", unix.W_OK) == nil},
+		{"password hashes", `cat /etc/shadow && echo GOT`, opens("/etc/shadow")},
 		{"symlink out of the workspace, written", `ln -s '` + outside + `' out; echo x > out/x && echo GOT; rm -f out/x out`, true},
-		{"own tmp", `ls -A /tmp /var/tmp | grep -v : | grep . && echo GOT`, false},
-		{"other users' homes", `ls /home | grep . && echo GOT; ls /root 2>/dev/null | grep . && echo GOT`, false},
-		{"host's sockets", `find /run /tmp /dev -type s | grep . && echo GOT`, false},
-		{"devices", `find /dev -type b | grep . && echo GOT; for d in kmsg mem fuse kvm; do (: < /dev/$d) && echo GOT; done`, false},
-		{"make a device", `mknod ~/d b 8 0 && echo GOT; mknod d c 1 1 && cat d | head -c 1 && echo GOT`, false},
+		{"own tmp", `ls -A /tmp /var/tmp | grep -v : | grep . && echo GOT`, true},
+		{"other users' homes", `ls /home | grep . && echo GOT; ls -A /root 2>/dev/null | grep -vx .cache && echo GOT`, opens("/root")},
+		{"host's sockets", `find /run /tmp /dev -type s | grep . && echo GOT`, true},
+		{"devices", `find /dev -type b | grep . && echo GOT; for d in kmsg mem fuse kvm; do (: < /dev/$d) && echo GOT; done`, opens("/dev/kmsg")},
+		{"make a device", `for f in ~/d d; do mknod $f c 1 5 && [ "$(head -c 1 $f | wc -c)" = 1 ] && echo GOT; rm -f $f; done`, capable(unix.CAP_MKNOD)},
 	})
 }
 
@@ -274,6 +285,7 @@ func TestHiddenPathCannotBeRenamedIntoSight(t *testing.T) {
 		{"rename the parent", `mv conf c2; cat c2/deep/prod.key conf/deep/prod.key | grep SECRET && echo GOT; mv c2 conf`, true},
 		{"rename the nearest", `mv conf/deep conf/d2; cat conf/d*/prod.key | grep SECRET && echo GOT; mv conf/d2 conf/deep`, true},
 		{"hard link", `ln conf/deep/prod.key x && grep SECRET x && echo GOT; rm -f x`, true},
+		// Outside it is gone then.
 		{"remove and look again", `rm -rf conf 2>/dev/null; cat conf/deep/prod.key | grep SECRET && echo GOT`, false},
 	})
 	if got := h.read("src/project/conf/deep/prod.key"); got != "SECRET" {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -26,11 +27,9 @@ func (t *tree) guard() {
 	dotGit := filepath.Join(w, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case errors.Is(err, fs.ErrNotExist):
-		t.absent = append(t.absent, dotGit)
-		for _, name := range guardedInGit {
-			t.absent = append(t.absent, filepath.Join(dotGit, name))
-		}
+		t.guardNew(dotGit)
 	case err != nil:
+		t.cannotLook(dotGit, err)
 	case info.IsDir():
 		t.guardGit(dotGit)
 	case info.Mode().IsRegular():
@@ -45,10 +44,38 @@ func (t *tree) guard() {
 	}
 	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
 		path := filepath.Join(w, sub, ".git")
-		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+		switch info, err := os.Lstat(path); {
+		case errors.Is(err, fs.ErrNotExist):
+			t.guardNew(path)
+		case err != nil && !errors.Is(err, syscall.ENOTDIR):
+			t.cannotLook(path, err)
+		case err == nil && info.Mode().IsRegular():
 			t.guardPath(path)
+		case err == nil && info.IsDir() && t.isRealDir(path):
+			t.guardGit(path)
+			t.pin(path)
 		}
 	}
+}
+
+// guardNew guards a repository that is not there yet.
+func (t *tree) guardNew(dotGit string) {
+	t.absent = append(t.absent, dotGit)
+	for _, name := range guardedInGit {
+		t.absent = append(t.absent, filepath.Join(dotGit, name))
+	}
+}
+
+// cannotLook notes that it is not known what is to be kept from a sandbox that could write above it: whoever may write a
+// directory may also make it readable again.
+func (t *tree) cannotLook(path string, err error) {
+	if errors.Is(err, syscall.ENAMETOOLONG) {
+		t.unknown = fault.New(fault.Usage, "the workspace's path is too long: %s cannot be guarded", filepath.Base(path)).
+			Hint("move the workspace to a shorter path")
+		return
+	}
+	t.unknown = fault.New(fault.Usage, "%s is to be kept from the sandbox and cannot be looked at: %w", path, err).
+		Hint("make the directories above it readable (chmod u+rwx)")
 }
 
 func (t *tree) guardGit(dir string) {
@@ -73,6 +100,7 @@ func (t *tree) guardPath(path string) {
 	case errors.Is(err, fs.ErrNotExist):
 		t.absent = append(t.absent, path)
 	case err != nil:
+		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
 		if real, err := filepath.EvalSymlinks(path); err == nil && within(real, t.policy.Workspace) {
 			t.readOnly(real)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
 // git runs git on the host.
@@ -52,6 +54,20 @@ func planted(t *testing.T, workspace string) []string {
 	return found
 }
 
+// exchange swaps two names in one step (renameat2).
+const exchange = `
+import ctypes, os
+def swap(a, b): ctypes.CDLL(None).renameat2(-100, a.encode(), -100, b.encode(), 2)
+`
+
+// unnamed is a file that gets a name when it is whole (O_TMPFILE).
+const unnamed = `
+import ctypes, os
+f = os.open(".", os.O_TMPFILE | os.O_RDWR)
+os.write(f, b"EVIL")
+def name(path): ctypes.CDLL(None).linkat(-100, b"/proc/self/fd/%d" % f, -100, path.encode(), 0x400)
+`
+
 func TestWorkspaceGuard(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
@@ -72,6 +88,15 @@ func TestWorkspaceGuard(t *testing.T) {
 		"hooks renamed":         {script: "mv .git/hooks .git/old; mkdir .git/hooks; echo EVIL > .git/hooks/pre-commit"},
 		"renamed into place":    {script: "echo EVIL > f; mv f .git/config"},
 		"linked into place":     {script: "echo EVIL > f; rm -f .git/config; ln f .git/config"},
+		"exchanged":             {script: python(exchange + `open("f", "w").write("EVIL"); swap("f", ".git/config")`)},
+		"hooks exchanged":       {script: "mkdir f; echo EVIL > f/pre-commit; " + python(exchange+`swap("f", ".git/hooks")`)},
+		"repository exchanged":  {script: "cp -r .git f; echo EVIL > f/hooks/pre-commit; " + python(exchange+`swap("f", ".git")`)},
+		"settings exchanged":    {script: "mkdir f; echo EVIL > f/tasks.json; " + python(exchange+`swap("f", ".vscode")`)},
+		"without a name first":  {script: python(unnamed + `name(".git/hooks/pre-commit")`)},
+		"new without a name":    {script: python(unnamed + `name(".envrc")`)},
+		"replaced without name": {script: "rm -f .git/config; " + python(unnamed+`name(".git/config")`)},
+		"by an open directory":  {script: python(`import os; d = os.open(".git/hooks", os.O_PATH); os.fchdir(d); open("pre-commit", "w").write("EVIL")`)},
+		"by another name":       {script: "echo EVIL > /proc/self/cwd/.git/hooks/pre-commit; echo EVIL > .git/../.git//hooks/./post-commit"},
 		"old config":            {script: "echo EVIL >> .vscode/settings.json"},
 		"old config replaced":   {script: "rm -rf .vscode; mkdir .vscode; echo EVIL > .vscode/settings.json"},
 		"unmounted":             {script: "umount .git/hooks; echo EVIL > .git/hooks/x"},
@@ -93,6 +118,84 @@ func TestWorkspaceGuard(t *testing.T) {
 					t.Errorf("the attack fails outside, too")
 				} else if tier != Off && len(got) > 0 {
 					t.Errorf("the attack succeeds: %q", got)
+				}
+			}
+		})
+	}
+}
+
+// What cannot be looked at when a turn begins could be opened up, and written or read, while it lasts.
+func TestUnreadableDirectories(t *testing.T) {
+	for name, c := range map[string]struct{ before, script string }{
+		"repository": {"chmod 000 .git", "chmod 755 .git && echo EVIL > .git/hooks/pre-commit && echo GOT"},
+		"submodule":  {"chmod 000 lib", "chmod 755 lib && echo EVIL > lib/sub/.git && echo GOT"},
+		"secret":     {"chmod 000 conf", "chmod 755 conf && grep SECRET conf/deep/key && echo GOT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, testTier()} {
+				h := newHost(t)
+				h.repository()
+				h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = lib/sub\n")
+				h.write("src/project/lib/sub/.git", "gitdir: ../../.git/modules/sub\n")
+				h.policy.DenyRead = []string{h.write("src/project/conf/deep/key", "SECRET")}
+				h.policy.Tier = Off
+				h.sh(c.before)
+				h.policy.Tier = tier
+				var out lockedBuffer
+				p, err := h.start(t.Context(), &out, "/bin/bash", "-c", c.script)
+				if err == nil {
+					_, err = p.Wait()
+				}
+				got := strings.Contains(out.String(), "GOT")
+				if tier == Off && !got {
+					t.Errorf("the attack fails outside, too: %s", out.String())
+				}
+				if tier != Off && got && (tier == Namespaces || name == "secret") { // the other tier guards nothing that is there already
+					t.Errorf("the attack succeeds")
+				}
+				if tier == Namespaces && err != nil && !strings.Contains(strings.Join(fault.HintsOf(err), " "), "chmod") {
+					t.Errorf("%v, hints %q", err, fault.HintsOf(err))
+				}
+			}
+		})
+	}
+}
+
+// A submodule's repository is one that .gitmodules names. Others below the workspace are not looked for: that would take
+// a walk through all of it.
+func TestSubmodulesAreGuarded(t *testing.T) {
+	for script, tiers := range map[string]map[Tier]bool{
+		"echo 'gitdir: EVIL' > lib/sub/.git":                                        {Off: true, Namespaces: false},
+		"rm lib/sub/.git; echo 'gitdir: EVIL' > lib/sub/.git":                       {Off: true, Namespaces: false},
+		"mv lib/sub x; mkdir lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":           {Off: true, Namespaces: false},
+		"mv lib x; mkdir -p lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":            {Off: true, Namespaces: false},
+		"echo EVIL >> .git/modules/sub/config":                                      {Off: true, Namespaces: false},
+		"echo EVIL > .git/modules/sub/hooks/post-checkout":                          {Off: true, Namespaces: false},
+		"echo 'gitdir: EVIL' > lib/empty/.git":                                      {Off: true, Namespaces: false},
+		"mkdir -p lib/empty/.git/hooks; echo EVIL > lib/empty/.git/hooks/x":         {Off: true, Namespaces: false},
+		"echo EVIL >> lib/old/.git/config":                                          {Off: true, Namespaces: false},
+		"mv lib/old/.git x; mkdir -p lib/old/.git; echo EVIL > lib/old/.git/config": {Off: true, Namespaces: false},
+		"echo EVIL >> other/.git/config":                                            {Off: true, Namespaces: true},
+		"mkdir -p new/.git/hooks; echo EVIL > new/.git/hooks/post-checkout":         {Off: true, Namespaces: true},
+	} {
+		t.Run(script, func(t *testing.T) {
+			for tier, want := range tiers {
+				h := newHost(t)
+				h.repository()
+				h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = lib/sub\n[submodule \"old\"]\n\tpath = lib/old\n[submodule \"empty\"]\n\tpath = lib/empty\n")
+				h.write("src/project/lib/empty/README", "not there yet")
+				h.git(h.policy.Workspace, "init", "-q", "lib/old")
+				if err := os.Mkdir(filepath.Join(h.policy.Workspace, ".git", "modules"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				h.git(h.policy.Workspace, "init", "-q", "--separate-git-dir", ".git/modules/sub", "lib/sub")
+				h.git(h.policy.Workspace, "init", "-q", "other")
+				h.policy.Tier = tier
+				h.run("/bin/bash", "-c", script)
+				out, err := exec.CommandContext(t.Context(), "grep", "-rl", "EVIL", h.policy.Workspace).Output()
+				// What lies beside the place that git looks at does no harm.
+				if got := err == nil && !strings.Contains(string(out), "/x/"); got != want {
+					t.Errorf("%s: planted %v, want %v: %s", tier, got, want, out)
 				}
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
@@ -126,6 +127,11 @@ func (t *tree) hide(path string, outright bool) {
 		return
 	}
 	info, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite {
+			t.cannotLook(path, err)
+		}
+	}
 	if err != nil || info.Mode()&fs.ModeSymlink != 0 {
 		return // nothing there; or a link, whose target is hidden itself
 	}

@@ -21,12 +21,12 @@ func TestInTierLandlock(t *testing.T) {
 	}
 	for _, world := range []string{"", "limit", "filter"} {
 		t.Run("world "+world, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", "^(TestInTierLandlock|TestAsOrdinaryUser|TestCheckTier.*|"+ofNamespaces+")$")
+			cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", "^(TestInTierLandlock|TestAsOrdinaryUser|TestPromisesHaveTests|TestCheckTier.*|"+ofNamespaces+")$")
 			cmd.Env = append(os.Environ(), tierVariable+"="+string(Landlock), worldVariable+"="+world)
 			if world != "" {
 				// What real tools do is the same in every world of the tier.
-				// The tests that tell one user from another, look how many run at once, or want no filter outside, need no such world.
-				cmd.Args[3] = strings.TrimSuffix(cmd.Args[3], ")$") + "|TestSideBySide|TestSocketInSomebodyElsesDirectory|TestCanariesWithoutSandbox|TestRealTools|TestLanguageServer|TestToolchainsOfTheHome|TestCrowdGetsTheRightBytes|TestLargeTransferTakesNoMemory)$"
+				// The tests that tell one user from another, or want no filter outside, need no such world.
+				cmd.Args[3] = strings.TrimSuffix(cmd.Args[3], ")$") + "|TestSocketInSomebodyElsesDirectory|TestCanariesWithoutSandbox|TestRealTools|TestRegistries|TestLanguageServer|TestToolchainsOfTheHome|TestCrowdGetsTheRightBytes|TestLargeTransferTakesNoMemory)$"
 				cmd.SysProcAttr = userNamespace(worlds[world].flags)
 			}
 			out, err := cmd.CombinedOutput()
@@ -41,7 +41,7 @@ func TestInTierLandlock(t *testing.T) {
 }
 
 // ofNamespaces are tests of what only mounts can do: the guard of the workspace.
-const ofNamespaces = "TestWorkspaceGuard|TestGuardLeavesNoGhosts|TestSweepAfterKill|TestAllowWriteOpensTheGuard"
+const ofNamespaces = "TestWorkspaceGuard|TestSubmodulesAreGuarded|TestLongWorkspacePath|TestGuardLeavesNoGhosts|TestSweepAfterKill|TestAllowWriteOpensTheGuard"
 
 // failuresOf is what go test says of what failed.
 func failuresOf(out string) string {

@@ -68,7 +68,10 @@ func (t *tree) collect() error {
 	t.home()
 	t.binds()
 	t.guard()
-	return t.hides()
+	if err := t.hides(); err != nil {
+		return err
+	}
+	return t.unknown
 }
 
 // tree collects mount operations, one for each path.
@@ -79,6 +82,7 @@ type tree struct {
 	deny     []string            // Private, HomeState and DenyRead, also resolved
 	real     map[string]bool     // by directory; see isReal
 	absent   []string            // guarded paths that are not there yet
+	unknown  error               // what is to be guarded or hidden cannot be looked at
 	listings map[string]*listing // by path, as far as they were looked at
 }
 

@@ -12,14 +12,17 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
 // host is a made-up user's machine: a home with secrets and a workspace in it.
 type host struct {
-	t      *testing.T
-	policy Policy
-	env    []string
+	t       *testing.T
+	policy  Policy
+	env     []string
+	outside []string // the environment of attacks without a sandbox, if it is another one
 }
 
 // tierVariable names the tier that the tests are run in, when it is not namespaces.
@@ -152,9 +155,39 @@ func (h *host) sh(script string) string {
 type attack struct {
 	name, script string
 	// unaided attacks are also run without any sandbox, where they must succeed: an attack
-	// that fails anyway shows nothing.
+	// that fails anyway shows nothing. Where it is not set, a comment says why.
 	unaided bool
 }
+
+// asRoot gives scripts the word "root": it runs a program with all rights in namespaces of its own, as anybody may outside.
+const asRoot = `root() {
+	if unshare -Urmn true 2>/dev/null; then unshare -Urmn "$@"
+	elif unshare -mn true 2>/dev/null; then unshare -mn "$@"
+	else "$@"; fi
+}
+`
+
+// capable tells whether this process may do what a capability is for. What takes one is no attack of who has none.
+func capable(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if unix.Capget(&header, &have[0]) != nil {
+		return false
+	}
+	return have[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// opens tells whether this machine lets its user open a file, or has it at all.
+func opens(path string) bool {
+	f, err := os.Open(path)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
+
+// python is a program for a shell. It may use both kinds of quotes.
+func python(code string) string { return "python3 -c '" + strings.ReplaceAll(code, "'", `"`) + "'" }
 
 func (h *host) refuse(attacks []attack) {
 	for _, a := range attacks {
@@ -162,19 +195,45 @@ func (h *host) refuse(attacks []attack) {
 			continue
 		}
 		h.t.Run(a.name, func(t *testing.T) {
-			h := &host{t: t, policy: h.policy, env: h.env}
-			if r := h.run("/bin/bash", "-c", a.script); strings.Contains(r.out, "GOT") {
+			h := &host{t: t, policy: h.policy, env: h.env, outside: h.outside}
+			if r := h.run("/bin/bash", "-c", asRoot+a.script); strings.Contains(r.out, "GOT") {
 				t.Errorf("the attack succeeds inside: %s\n%s", a.script, r.out)
 			}
 			if !a.unaided || os.Getenv(worldVariable) != "" { // such a world refuses some by itself
 				return
 			}
 			h.policy.Tier = Off
-			if r := h.run("/bin/bash", "-c", a.script); !strings.Contains(r.out, "GOT") {
+			if h.outside != nil {
+				h.env = h.outside
+			}
+			if r := h.run("/bin/bash", "-c", asRoot+a.script); !strings.Contains(r.out, "GOT") {
 				t.Errorf("the attack fails outside, too: %s\n%s", a.script, r.out)
 			}
 		})
 	}
+}
+
+// again runs a test a second time, in new namespaces and with a variable set, and tells whether this is that time.
+func again(t *testing.T, variable string, namespaces uintptr, env ...string) bool {
+	t.Helper()
+	if os.Getenv(variable) != "" {
+		return true
+	}
+	if os.Getenv(worldVariable) != "" {
+		return false // no namespaces can be made there
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(append(os.Environ(), variable+"=1"), env...)
+	cmd.SysProcAttr = userNamespace(namespaces)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
 }
 
 // TestAsOrdinaryUser runs this package's tests again as a user without privileges.
@@ -204,7 +263,9 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := os.WriteFile(exe, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", "^(TestAsOrdinaryUser|TestLanguageServer|TestGitOverSSH|TestLargeTransferTakesNoMemory)$") // a cache of root's, a user that ssh knows, the same again
+	// They want a cache of root's, a user that ssh knows, the same again, and the sources.
+	const without = "^(TestAsOrdinaryUser|TestLanguageServer|TestGitOverSSH|TestLargeTransferTakesNoMemory|TestPromisesHaveTests)$"
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", without)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,36 +29,39 @@ var sleeps atomic.Int64
 // uniqueSleep is a duration for sleep(1) that no other process on the machine has.
 func uniqueSleep() string { return fmt.Sprintf("7%06d.%d", os.Getpid(), sleeps.Add(1)) }
 
-// waitGone waits until no process has mark among its arguments.
-func waitGone(t *testing.T, mark string) {
+// running finds the processes that have mark among their arguments.
+func running(t *testing.T, mark string) []int {
 	t.Helper()
-	var left []string
-	for range 100 {
-		left = nil
-		files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []int
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(data), mark) || strings.Contains(string(data), "test.") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range files {
-			if data, err := os.ReadFile(f); err == nil && strings.Contains(string(data), mark) && !strings.Contains(string(data), "test.") {
-				left = append(left, f)
-			}
-		}
-		if len(left) == 0 {
+		found = append(found, pid)
+	}
+	return found
+}
+
+// waitGone waits until no process has mark among its arguments.
+func waitGone(t *testing.T, mark string) {
+	t.Helper()
+	var left []int
+	for range 100 {
+		if left = running(t, mark); len(left) == 0 {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Errorf("still there after 5 s: %v", left)
-}
-
-func countMounts(t *testing.T) int {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Count(data, []byte("\n"))
 }
 
 // lockedBuffer collects output that another goroutine writes.
