@@ -7,25 +7,13 @@ import (
 	"testing"
 )
 
-// question is a Python function that asks a name server about a name by UDP.
-const question = `
-import socket, struct
-def ask(name):
-    q = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0" + struct.pack(">HH", 1, 1)
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(10)
-    s.connect(("127.0.0.1", 53))
-    s.send(q)
-    s.recv(512)
-`
-
 func TestDenialsNameTheProgram(t *testing.T) {
 	h := newHost(t)
 	h.allow("allowed.example")
 	r := h.run("python3", "-c", question+`
 import ctypes
 ctypes.CDLL(None).prctl(15, b"\x1b[2J;x\n(allow it")
-ask("by-disguise.example")`)
+ask("by-disguise.example", 1)`)
 	if r.code != 0 {
 		t.Fatal(r.out)
 	}
@@ -34,7 +22,7 @@ curl -sS http://by-name.example/; curl -sS http://by-name.example/
 curl -sS https://192.0.2.7/
 curl -sSk https://other.example/ --connect-to other.example:443:allowed.example:443
 python3 -c '`+question+`
-ask("by-question.example")'
+ask("by-question.example", 1)'
 cat < /dev/tcp/by-shell.example/80
 true`).denials...)
 	programs := map[string]string{}
