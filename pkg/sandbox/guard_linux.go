@@ -24,12 +24,30 @@ func (t *tree) guard() {
 	for _, name := range guardedNames {
 		t.guardPath(filepath.Join(w, name))
 	}
-	dotGit := filepath.Join(w, ".git")
+	if looksBare(w) {
+		t.guardGit(w)
+	} else {
+		t.absent = append(t.absent, filepath.Join(w, "HEAD"))
+	}
+	gitDir := t.guardRepository(w)
+	for _, path := range configuredPaths(w, t.policy.Home, gitDir) {
+		t.guardPath(path)
+	}
+	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
+		t.guardRepository(filepath.Join(w, sub))
+	}
+}
+
+// guardRepository guards the repository whose worktree is at the top of dir, and says where it is.
+func (t *tree) guardRepository(dir string) (gitDir string) {
+	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case errors.Is(err, fs.ErrNotExist):
 		t.guardNew(dotGit)
+	case errors.Is(err, syscall.ENOTDIR): // a file where a submodule is said to be
 	case err != nil:
 		t.cannotLook(dotGit, err)
+	case !t.isRealDir(dir): // behind a link: where that leads is read-only, or is guarded itself
 	case info.IsDir():
 		t.guardGit(dotGit)
 	case info.Mode().IsRegular():
@@ -37,25 +55,11 @@ func (t *tree) guard() {
 		if common, own, ok := linkedWorktree(dotGit); ok {
 			t.set(shim.Mount{Kind: shim.ReadWrite, Path: common, Source: common})
 			t.guardGit(common)
-			for _, name := range []string{"gitdir", "commondir", "config.worktree"} {
-				t.guardPath(filepath.Join(own, name))
-			}
+			t.guardWorktree(own)
+			return common
 		}
 	}
-	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
-		path := filepath.Join(w, sub, ".git")
-		switch info, err := os.Lstat(path); {
-		case errors.Is(err, fs.ErrNotExist):
-			t.guardNew(path)
-		case err != nil && !errors.Is(err, syscall.ENOTDIR):
-			t.cannotLook(path, err)
-		case err == nil && info.Mode().IsRegular():
-			t.guardPath(path)
-		case err == nil && info.IsDir() && t.isRealDir(path):
-			t.guardGit(path)
-			t.pin(path)
-		}
-	}
+	return dotGit
 }
 
 // guardNew guards a repository that is not there yet.
@@ -82,7 +86,17 @@ func (t *tree) guardGit(dir string) {
 	for _, name := range guardedInGit {
 		t.guardPath(filepath.Join(dir, name))
 	}
+	for _, own := range worktreesOf(dir) {
+		t.guardWorktree(own)
+	}
 	t.set(shim.Mount{Kind: shim.ReadWrite, Path: dir, Source: dir}) // what is a mount point cannot be renamed
+	t.pin(dir)
+}
+
+func (t *tree) guardWorktree(own string) {
+	for _, name := range guardedInWorktree {
+		t.guardPath(filepath.Join(own, name))
+	}
 }
 
 // guardPath makes path read-only unless the policy says that it, or what it is in, may be written.
@@ -93,6 +107,9 @@ func (t *tree) guardPath(path string) {
 		}
 	}
 	if !t.isRealDir(filepath.Dir(path)) {
+		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+			t.absent = append(t.absent, path)
+		}
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
 	info, err := os.Lstat(path)

@@ -308,35 +308,55 @@ func (b *profile) guard() {
 	for _, name := range guardedNames {
 		b.guardPath(w, name)
 	}
-	dotGit := filepath.Join(w, ".git")
+	if looksBare(w) {
+		b.guardGit(w)
+	} else {
+		b.guardPath(w, "HEAD")
+	}
+	gitDir := b.guardRepository(w)
+	for _, path := range configuredPaths(w, p.Home, gitDir) {
+		b.guardPath(filepath.Dir(path), filepath.Base(path))
+	}
+	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
+		b.guardRepository(filepath.Join(w, sub))
+	}
+}
+
+// guardRepository guards the repository whose worktree is at the top of dir, and says where it is.
+func (b *profile) guardRepository(dir string) (gitDir string) {
+	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case err == nil && info.IsDir():
 		b.guardGit(dotGit)
 	case err == nil && info.Mode().IsRegular():
-		b.guardPath(w, ".git")
+		b.guardPath(dir, ".git")
 		if common, own, ok := linkedWorktree(dotGit); ok {
 			b.rule("allow", shownOps+" file-write*", subpath(common))
 			b.guardGit(common)
-			for _, name := range []string{"gitdir", "commondir", "config.worktree"} {
-				b.guardPath(own, name)
-			}
+			b.guardWorktree(own)
+			return common
 		}
 	default:
 		// A repository made elsewhere could be moved here, hooks and all.
-		b.guardPath(w, ".git")
+		b.guardPath(dir, ".git")
 	}
-	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
-		if info, err := os.Lstat(filepath.Join(w, sub, ".git")); err == nil && info.Mode().IsRegular() {
-			b.guardPath(filepath.Join(w, sub), ".git")
-		}
-	}
+	return dotGit
 }
 
 func (b *profile) guardGit(dir string) {
 	for _, name := range guardedInGit {
 		b.guardPath(dir, name)
 	}
+	for _, own := range worktreesOf(dir) {
+		b.guardWorktree(own)
+	}
 	b.rule("deny", "file-write-create file-write-unlink", literal(dir))
+}
+
+func (b *profile) guardWorktree(own string) {
+	for _, name := range guardedInWorktree {
+		b.guardPath(own, name)
+	}
 }
 
 // guardPath makes a path read-only unless the policy says that it, or what it is in, may be written.

@@ -1,0 +1,116 @@
+package sandbox
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// evilRepository is a shell function that makes a git directory which executes $evil whoever asks for its status.
+const evilRepository = `set -u
+evil_in() { mkdir -p "$1/objects" "$1/refs"; echo ref: refs/heads/main > "$1/HEAD"; printf '[core]\n\trepositoryformatversion = 0\n\tworktree = %s\n\tfsmonitor = "%s"\n' "$2" "$evil" > "$1/config"; }
+`
+
+// Git on the host must execute nothing that the sandbox wrote, wherever in the repository the user asks it for something.
+func TestHostGitExecutesNothing(t *testing.T) {
+	submodule := func(h *host) {
+		h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = sub\n\turl = ../sub\n")
+		h.git(h.policy.Workspace, "update-index", "--add", "--cacheinfo", "160000,1111111111111111111111111111111111111111,sub")
+	}
+	inSubmodule := func(h *host) {
+		sub := filepath.Join(h.policy.Workspace, "sub")
+		h.git(h.policy.Workspace, "init", "-q", "sub")
+		h.git(sub, "commit", "-q", "--allow-empty", "-m", "first")
+		submodule(h)
+	}
+	worktree := func(h *host) {
+		h.git(h.policy.Workspace, "worktree", "add", "-q", filepath.Join(h.policy.Home, "src", "linked"))
+	}
+	for name, c := range map[string]struct {
+		before func(h *host)
+		script string   // what the sandbox does; $evil is the command to have executed
+		in     string   // where the user then runs git, below the directory of projects
+		git    []string // what, status if nil
+		bare   bool     // the workspace is no repository
+	}{
+		"another worktree's repository": {
+			before: worktree, in: "linked",
+			script: `cp -r .git x; printf '[core]\n\tfsmonitor = "%s"\n' "$evil" >> x/config; echo "$PWD/x" > .git/worktrees/linked/commondir`,
+		},
+		"another worktree, replaced": {
+			before: worktree, in: "linked",
+			script: `mv .git/worktrees/linked w; mkdir .git/worktrees/linked; cp w/* .git/worktrees/linked; cp -r .git x; printf '[core]\n\tfsmonitor = "%s"\n' "$evil" >> x/config; echo "$PWD/x" > .git/worktrees/linked/commondir`,
+		},
+		"another worktree's config": {
+			before: func(h *host) {
+				worktree(h)
+				h.git(h.policy.Workspace, "config", "extensions.worktreeConfig", "true")
+			},
+			in:     "linked",
+			script: `printf '[core]\n\tfsmonitor = "%s"\n' "$evil" > .git/worktrees/linked/config.worktree`,
+		},
+		"submodule that is not checked out": {
+			before: submodule, in: "project",
+			script: `git init -q sub; git -C sub -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git -C sub config core.fsmonitor "$evil"`,
+		},
+		"submodule with a git directory of its own": {
+			before: inSubmodule, in: "project",
+			script: `git -C sub config core.fsmonitor "$evil"`,
+		},
+		"workspace that becomes a bare repository": {
+			in: "project", script: evilRepository + `evil_in . "$PWD"; rm .git/HEAD`,
+		},
+		"no repository becomes a bare one": {
+			in: "project", script: evilRepository + `evil_in . "$PWD"`, bare: true,
+		},
+		"hooks of the workspace": {
+			before: func(h *host) {
+				h.write("src/project/.githooks/README", "x")
+				h.git(h.policy.Workspace, "config", "core.hooksPath", ".githooks")
+			},
+			in: "project", git: []string{"commit", "-q", "--allow-empty", "-m", "second"},
+			script: `printf '#!/bin/sh\n%s\n' "$evil" > .githooks/pre-commit; chmod +x .githooks/pre-commit`,
+		},
+		"hooks of the workspace, not there yet": {
+			before: func(h *host) { h.git(h.policy.Workspace, "config", "core.hooksPath", "tools/hooks") },
+			in:     "project", git: []string{"commit", "-q", "--allow-empty", "-m", "second"},
+			script: `mkdir -p tools/hooks; printf '#!/bin/sh\n%s\n' "$evil" > tools/hooks/pre-commit; chmod +x tools/hooks/pre-commit`,
+		},
+		"included configuration": {
+			before: func(h *host) {
+				h.write("src/project/shared.inc", "[user]\n\tname = u\n")
+				h.git(h.policy.Workspace, "config", "include.path", "../shared.inc")
+			},
+			in: "project", script: `printf '[core]\n\tfsmonitor = "%s"\n' "$evil" >> shared.inc`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, Namespaces} {
+				h := newHost(t)
+				if !c.bare {
+					h.repository()
+				}
+				if c.before != nil {
+					c.before(h)
+				}
+				owned := filepath.Join(h.policy.Home, "src", "owned")
+				h.policy.Tier = tier
+				h.run("/bin/bash", "-c", "evil='IFS=; touch $OWNED;:'\n"+c.script)
+				if c.git == nil {
+					c.git = []string{"status"}
+				}
+				cmd := exec.Command("git", append([]string{"-c", "user.name=u", "-c", "user.email=u@x"}, c.git...)...)
+				cmd.Dir = filepath.Join(h.policy.Home, "src", c.in)
+				cmd.Env = append(os.Environ(), "HOME="+h.policy.Home, "GIT_CONFIG_NOSYSTEM=1", "OWNED="+owned)
+				out, _ := cmd.CombinedOutput() // the attack may leave git nothing to show
+				_, err := os.Lstat(owned)
+				if tier == Off && err != nil {
+					t.Errorf("the attack fails outside, too: git says %q", out)
+				} else if tier != Off && err == nil {
+					t.Errorf("the host's git executed what the sandbox wrote; it says %q", out)
+				}
+			}
+		})
+	}
+}
