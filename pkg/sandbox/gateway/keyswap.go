@@ -16,7 +16,9 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
+	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
@@ -127,7 +129,7 @@ func newSwapServer(g *Gateway, swap *KeySwap) *swapServer {
 	})
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       s.rewrite,
-		Transport:     roundTripper(func(r *http.Request) (*http.Response, error) { return swapConnOf(r).upstream.RoundTrip(r) }),
+		Transport:     roundTripper(s.roundTrip),
 		FlushInterval: -1, // what the service sends is passed on when it comes
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			s.noteUntrusted(swapConnOf(r), err)
@@ -281,15 +283,45 @@ func (s *swapServer) rewrite(r *httputil.ProxyRequest) {
 	}
 }
 
-// hideKey keeps a header of the answer from bringing the key back in.
+// roundTrip asks the service, and hides the key in what comes before the answer itself.
+func (s *swapServer) roundTrip(r *http.Request) (*http.Response, error) {
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+		s.hideKeyIn(h)
+		return nil
+	}})
+	return swapConnOf(r).upstream.RoundTrip(r.WithContext(ctx))
+}
+
+// hideKey keeps a header or trailer of the answer from bringing the key back in.
 func (s *swapServer) hideKey(r *http.Response) error {
+	s.hideKeyIn(r.Header)
+	if r.StatusCode != http.StatusSwitchingProtocols { // its body is a connection, and has no trailer
+		r.Body = &trailed{ReadCloser: r.Body, atEnd: func() { s.hideKeyIn(r.Trailer) }}
+	}
+	return nil
+}
+
+func (s *swapServer) hideKeyIn(header map[string][]string) {
 	key := s.swap.Key()
-	for _, values := range r.Header {
+	for _, values := range header {
 		for i, v := range values {
 			values[i] = strings.ReplaceAll(v, key, s.swap.Placeholder)
 		}
 	}
-	return nil
+}
+
+// trailed is a body after which there may be trailers.
+type trailed struct {
+	io.ReadCloser
+	atEnd func()
+}
+
+func (t *trailed) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err != nil {
+		t.atEnd()
+	}
+	return n, err
 }
 
 // noteUntrusted tells the user of a service that could not prove who it is.
