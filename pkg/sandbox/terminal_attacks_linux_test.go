@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -165,6 +166,10 @@ except OSError as e: print(e.errno)`
 // A terminal that is closed takes all along that was started at it.
 func TestTerminalIsClosed(t *testing.T) {
 	if tier := os.Getenv(terminalVariable); tier != "" {
+		// The hangup ends this process also where it began with the signal ignored, as under nohup.
+		hangup := make(chan os.Signal, 1)
+		signal.Notify(hangup, syscall.SIGHUP)
+		go func() { <-hangup; os.Exit(1) }()
 		h := newHost(t)
 		h.policy.Tier = Tier(tier)
 		script := strings.ReplaceAll(leavesBehind, "MARK", os.Getenv("SESAME_TEST_MARK")) + "trap '' HUP; echo re''ady; sleep 600; sleep 600"
