@@ -301,17 +301,20 @@ func (b *box) until(stop, serve func() error) {
 
 func (b *box) wait() (Status, error) {
 	defer b.close()
+	var m shim.Message
+	var told bool
 	if !b.copies() {
-		// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
-		if m, ok := <-b.ended; ok && m.Alone {
+		if m, told = <-b.ended; told && m.Alone {
+			// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
 			go func() { _ = b.cmd.Wait() }()
 			return Status{Code: m.Code, Signal: m.Signal}, nil
-		} else if ok {
-			b.ended <- m
 		}
 	}
 	waitErr := b.cmd.Wait()
-	if m, ok := <-b.ended; ok {
+	if !told {
+		m, told = <-b.ended
+	}
+	if told {
 		return Status{Code: m.Code, Signal: m.Signal}, copyError(waitErr)
 	}
 	return status(waitErr) // the shim was killed, and all with it
