@@ -3,7 +3,6 @@
 package sandbox
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,20 +101,7 @@ func (o *ownPlaces) takeHome() error {
 
 // give writes the policy's files where the sandbox can read them.
 func (o *ownPlaces) give() error {
-	for _, f := range o.policy.Files {
-		rel, err := filepath.Rel(PrivateDir, f.Path)
-		if err != nil || !filepath.IsLocal(rel) {
-			return fmt.Errorf("%s: not below %s", f.Path, PrivateDir)
-		}
-		path := filepath.Join(o.files(), rel)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, f.Data, 0o400); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFiles(o.files(), o.policy.Files)
 }
 
 // insidePaths turns the paths that other tiers have into those of this one: arguments and variables name them.

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"syscall"
 
-	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 )
 
@@ -82,24 +81,6 @@ func (p *Process) Signal(sig os.Signal) error { return p.signal(sig) }
 
 // Denials is what was refused so far, in the order of first refusal.
 func (p *Process) Denials() []Denial { return p.denials() }
-
-func startOff(ctx context.Context, p *Policy, c *Command) (*Process, error) {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Dir, cmd.Env = c.Dir, c.Env
-	if cmd.Dir == "" {
-		cmd.Dir = p.Workspace
-	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, fault.New(fault.Usage, "cannot start %s: %w", c.Args[0], err)
-	}
-	return &Process{
-		tier:    Off,
-		wait:    func() (Status, error) { return status(cmd.Wait()) },
-		signal:  cmd.Process.Signal,
-		denials: func() []Denial { return nil },
-	}, nil
-}
 
 // status turns what exec.Cmd.Wait says into a Status.
 func status(err error) (Status, error) {
