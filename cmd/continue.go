@@ -21,7 +21,7 @@ func newContinueCmd(a *app, runF func(context.Context, *turnOptions) error) *cob
 		Example: "  sesame continue \"now write the changelog\"\n" +
 			"  sesame continue --session 3f2a --prompt-file next.md",
 	}, runF)
-	cmd.Flags().StringVar(&opts.session, "session", "", "continue the session `ID` (its beginning is enough)")
+	filledText(cmd.Flags(), &opts.session, "session", "", "continue the session `ID` (its beginning is enough)")
 	return cmd
 }
 

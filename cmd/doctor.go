@@ -285,13 +285,17 @@ func doctorStatus(outcomes []check.Outcome) error {
 }
 
 func unknownCheck(id string, checks []check.Check) error {
-	var known []string
+	var known, groups []string
 	for _, c := range checks {
 		known = append(known, c.ID)
+		if group, _, _ := strings.Cut(c.ID, "."); !slices.Contains(groups, group) {
+			groups = append(groups, group)
+		}
 	}
+	known = append(known, groups...)
 	err := fault.New(fault.Usage, "--only %s: no such check", id)
 	if near := config.Nearest(id, known); near != "" {
 		err = err.Hint("did you mean %s?", near)
 	}
-	return err.Hint("there are %s", strings.Join(known, ", "))
+	return err.Hint("there are the groups %s; `sesame doctor --offline --json` has the ids of the checks in them", strings.Join(groups, ", "))
 }

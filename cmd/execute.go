@@ -42,6 +42,9 @@ func (t *turn) execute(ctx context.Context, s *session.Session) error {
 		return err
 	}
 	t.policy.Files = append(t.policy.Files, sandbox.File{Path: settingsInside, Data: settings})
+	if t.servers != nil {
+		t.policy.Files = append(t.policy.Files, sandbox.File{Path: serversInside, Data: t.servers})
+	}
 	if s == nil {
 		if s, err = t.newSession(binary, caps, mode); err != nil {
 			return err
@@ -211,8 +214,8 @@ func (t *turn) inSession(ctx context.Context, s *session.Session, binary bootstr
 			return err
 		},
 	}
-	if t.config.Amp.MCPConfig != "" {
-		o.MCPConfig = []string{t.config.Amp.MCPConfig}
+	if t.servers != nil {
+		o.MCPConfig = []string{serversInside}
 	}
 	if a.output == config.StreamJSON {
 		o.Raw = a.io.Out
@@ -316,14 +319,15 @@ func (t *turn) answer(text string, file *outputFile) error {
 		text += "\n"
 	}
 	var err error
-	if a.output == config.Text {
-		if _, werr := io.WriteString(a.io.Out, text); werr != nil {
-			err = fmt.Errorf("write the answer: %w", werr)
-		}
-	}
+	// The file comes first: whoever reads standard output may have gone, and a write to it ends us then.
 	if file != nil {
 		if werr := file.write(a.redactor.String(text)); werr != nil {
-			err = errors.Join(err, fault.New(fault.Internal, "--output-file: %w", werr))
+			err = fault.New(fault.Internal, "--output-file: %w", werr)
+		}
+	}
+	if a.output == config.Text {
+		if _, werr := io.WriteString(a.io.Out, text); werr != nil {
+			err = errors.Join(err, fmt.Errorf("write the answer: %w", werr))
 		}
 	}
 	return err

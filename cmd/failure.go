@@ -38,9 +38,12 @@ func explains(code fault.Code) string {
 	return ""
 }
 
-// explainedBy gives an error a hint that names the check of doctor that looks into it.
-func explainedBy(err error, id string) error {
-	if err == nil || id == "" || strings.Contains(strings.Join(fault.HintsOf(err), "\n"), "doctor --only") {
+const looksInto = "` looks into it"
+
+// explainedBy gives an error a hint that names the check of doctor that looks into it. To a slip on
+// the command line doctor, which is not given it, could say nothing.
+func (a *app) explainedBy(err error, id string) error {
+	if err == nil || id == "" || isSlip(err) || strings.Contains(strings.Join(fault.HintsOf(err), "\n"), looksInto) {
 		return err
 	}
 	var f *fault.Error
@@ -48,8 +51,36 @@ func explainedBy(err error, id string) error {
 		f = &fault.Error{Code: fault.Internal, Message: err.Error(), Err: err}
 		err = f
 	}
-	_ = f.Hint("`sesame doctor --only %s` looks into it", id)
+	_ = f.Hint("`sesame doctor%s --only %s%s", a.places(id), id, looksInto)
 	return err
+}
+
+// isSlip tells an error about the value of a flag: these begin with its name.
+func isSlip(err error) bool {
+	return fault.CodeOf(err) == fault.Usage && strings.HasPrefix(err.Error(), "--")
+}
+
+// places are the flags that have a check of doctor look at the same workspace and configuration.
+func (a *app) places(id string) string {
+	var flags string
+	if a.cd != "" && strings.HasPrefix(id, "config") {
+		flags += " -C " + shellWord(a.cd)
+	}
+	if a.configFile != "" {
+		flags += " --config " + shellWord(a.configFile)
+	}
+	return flags
+}
+
+// shellWord is a text as one word of a shell's command line.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+@%,=:", r)
+	}
+	if text != "" && strings.TrimFunc(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // noteFailure keeps how a turn ended for doctor. What the user typed wrong or stopped is no news to it.

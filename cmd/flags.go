@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -10,6 +11,26 @@ import (
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
+
+// filled is a text that must not be empty: `--session "$ID"` without an ID is a slip, and
+// what it would do instead is something else than was meant.
+type filled string
+
+func (f *filled) String() string { return string(*f) }
+func (f *filled) Type() string   { return "string" }
+
+func (f *filled) Set(value string) error {
+	if value == "" {
+		return errors.New("must not be empty")
+	}
+	*f = filled(value)
+	return nil
+}
+
+// filledText makes a flag for a text that must not be empty.
+func filledText(fs *pflag.FlagSet, at *string, name, short, usage string) {
+	fs.VarP((*filled)(at), name, short, usage)
+}
 
 // keyOf marks a flag with the configuration key that it sets. The value is parsed and
 // checked with the configuration, so a flag, a variable and a file say the same.
@@ -58,8 +79,8 @@ func (a *app) globalFlags(fs *pflag.FlagSet) {
 	f := flagSet{fs}
 	f.bool("quiet", "q", "quiet", "say nothing but the answer, warnings and errors")
 	f.bool("verbose", "v", "verbose", "say more on stderr")
-	f.StringVarP(&a.cd, "cd", "C", "", "work in `DIR` instead of the current directory")
-	f.StringVar(&a.configFile, "config", "", "read `FILE` instead of the user's configuration file")
+	filledText(fs, &a.cd, "cd", "C", "work in `DIR` instead of the current directory")
+	filledText(fs, &a.configFile, "config", "", "read `FILE` instead of the user's configuration file")
 }
 
 // policyFlags are the flags that shape the sandbox.

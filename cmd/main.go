@@ -78,7 +78,7 @@ func run(ctx context.Context, a *app, args []string) int {
 	command, err := root.ExecuteContextC(ctx)
 	err = canceled(ctx, err)
 	if command != nil && command.Annotations[reports] != "" && a.report != nil {
-		err = explainedBy(err, explains(fault.CodeOf(err)))
+		err = a.explainedBy(err, explains(fault.CodeOf(err)))
 		a.noteFailure(err)
 		if printErr := a.finishReport(err); err == nil {
 			err = printErr

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/config"
 )
 
 func TestOutputFile(t *testing.T) {
@@ -80,5 +82,30 @@ func TestOutputFile(t *testing.T) {
 	}
 	if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
 		t.Errorf("%s became a file", os.DevNull)
+	}
+}
+
+// brokenWriter is a standard output that nobody reads any more.
+type brokenWriter func()
+
+func (b brokenWriter) Write([]byte) (int, error) { b(); return 0, os.ErrClosed }
+
+// The file has the answer before standard output is written to: a write there may be the last that sesame does.
+func TestOutputFileComesFirst(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(w.cwd, "answer")
+	file, err := openOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.close()
+	var had []byte
+	w.io.Out = brokenWriter(func() { had, _ = os.ReadFile(path) })
+	w.output = config.Text
+	if err := (&turn{app: w.app}).answer("the answer", file); err == nil {
+		t.Error("no error")
+	}
+	if string(had) != "the answer\n" {
+		t.Errorf("had %q", had)
 	}
 }

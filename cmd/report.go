@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+
+	"github.com/spf13/pflag"
 
 	"github.com/sesame-cli/sesame/pkg/config"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -109,27 +112,42 @@ func (a *app) finishReport(err error) error {
 }
 
 // wantedOutput is the configured output. Where an error came before there was a
-// configuration, the command line and the environment are asked by hand.
+// configuration, the command line is read again without minding what is wrong with it,
+// and then what else there is.
 func (a *app) wantedOutput() config.Output {
 	if a.output != "" {
 		return a.output
 	}
-	wanted := config.Output(a.env.Get("SESAME_OUTPUT"))
-	for i, arg := range a.args {
-		if arg == "--" {
-			break
-		}
-		for _, name := range []string{"--output=", "-o=", "-o"} {
-			if value, ok := strings.CutPrefix(arg, name); ok && value != "" {
-				wanted = config.Output(value)
-				break
-			}
-		}
-		if (arg == "-o" || arg == "--output") && i+1 < len(a.args) {
-			wanted = config.Output(a.args[i+1])
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	flags.Usage = func() {}
+	wanted := flags.StringArrayP("output", "o", nil, "")
+	file := flags.String("config", "", "")
+	// So that their values, and what stands together with them, are not mistaken for others.
+	flags.BoolP("quiet", "q", false, "")
+	flags.BoolP("verbose", "v", false, "")
+	flags.StringP("cd", "C", "", "")
+	flags.StringP("mode", "m", "", "")
+	flags.StringP("output-file", "O", "", "")
+	_ = flags.Parse(a.args) // what is wrong is told already
+	for _, format := range slices.Backward(*wanted) {
+		// Others are slips, too: `-x and so on` is no wish for the format "n".
+		switch output := config.Output(format); output {
+		case config.Text, config.JSON, config.StreamJSON:
+			return output
 		}
 	}
-	return wanted
+	dirs, err := a.dirs()
+	if err != nil {
+		return config.Output(a.env.Get("SESAME_OUTPUT"))
+	}
+	if *file != "" {
+		if *file, err = a.absolute(*file); err != nil {
+			*file = ""
+		}
+	}
+	cfg, _ := config.Load(config.Options{Env: a.env, Dirs: dirs, ConfigFile: *file, Dir: a.cwd}) // likewise
+	return cfg.Output
 }
 
 // printJSON writes one line; a "<" in it stays a "<".

@@ -124,14 +124,19 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	return fail.Hint("see `%s --help`", cmd.CommandPath())
 }
 
-// firstWord is the first argument that is neither a global flag nor the value of one.
+// firstWord is the first argument that is neither a global flag nor the value of one; "" where
+// another flag comes first, since what follows may be its value.
 func firstWord(args []string) string {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {
 		case arg == "-C" || arg == "--cd" || arg == "--config":
 			i++
-		case !strings.HasPrefix(arg, "-"):
+		case strings.HasPrefix(arg, "-C"), strings.HasPrefix(arg, "--cd="), strings.HasPrefix(arg, "--config="):
+		case strings.HasPrefix(arg, "--quiet"), strings.HasPrefix(arg, "--verbose"), strings.Trim(arg, "-qv") == "":
+		case strings.HasPrefix(arg, "-"):
+			return ""
+		default:
 			return arg
 		}
 	}

@@ -29,13 +29,14 @@ type turn struct {
 	key       config.Key
 	policy    *sandbox.Policy
 	ripgrep   string // for Amp, where the host has none; "" otherwise
+	servers   []byte // of MCP, as JSON; nil for none
 }
 
 // newTurnCmd makes what run and continue have in common.
 func newTurnCmd(a *app, cmd *cobra.Command, run func(context.Context, *turnOptions) error) (*cobra.Command, *turnOptions) {
 	opts := &turnOptions{app: a, cmd: cmd}
 	cmd.Annotations = map[string]string{reports: "yes"}
-	cmd.Flags().StringVar(&opts.promptFile, "prompt-file", "", "read the prompt from `FILE`")
+	filledText(cmd.Flags(), &opts.promptFile, "prompt-file", "", "read the prompt from `FILE`")
 	turnFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a.report = newReport()
@@ -51,16 +52,16 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	a := o.app
 	dirs, err := a.dirs()
 	if err != nil {
-		return nil, explainedBy(err, "config.dirs")
+		return nil, a.explainedBy(err, "config.dirs")
 	}
 	workspace, err := a.workspace(dirs)
 	if err != nil {
-		return nil, explainedBy(err, "config.workspace")
+		return nil, a.explainedBy(err, "config.workspace")
 	}
 	a.report.Workspace = workspace
 	cfg, err := a.load(o.cmd, workspace)
 	if err != nil {
-		return nil, explainedBy(err, config.CheckFilesID)
+		return nil, a.explainedBy(err, config.CheckFilesID)
 	}
 	a.report.Mode = cfg.Mode
 	key, keyErr := a.findKey(cfg)
@@ -72,7 +73,11 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 		err = policy.Check()
 	}
 	if err != nil {
-		return nil, explainedBy(err, sandbox.CheckTierID)
+		return nil, a.explainedBy(err, sandbox.CheckTierID)
+	}
+	servers, err := readServers(cfg)
+	if err != nil {
+		return nil, a.explainedBy(err, config.CheckFilesID)
 	}
 	prompt, err := a.prompt(ctx, o.args, o.promptFile)
 	if err != nil {
@@ -84,5 +89,5 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	if keyErr != nil {
 		return nil, keyErr
 	}
-	return &turn{a, cfg, dirs, workspace, prompt, key, policy, ""}, nil
+	return &turn{app: a, config: cfg, dirs: dirs, workspace: workspace, prompt: prompt, key: key, policy: policy, servers: servers}, nil
 }

@@ -20,7 +20,7 @@ func (a *app) workspace(dirs config.Dirs) (string, error) {
 	}
 	path, err := a.absolute(path)
 	if err != nil {
-		return "", err
+		return "", fault.New(fault.Usage, "workspace %w", err).Hint("go into a project's directory, or name one with -C")
 	}
 	real, err := filepath.EvalSymlinks(path)
 	switch {

@@ -61,7 +61,7 @@ func readLimited(r io.Reader, path string) ([]byte, error) {
 }
 
 // parseFile checks a file against the schema. The nodes are walked by hand, because
-// only they know their line.
+// only they know their line. With an error come the settings that stand before it.
 func parseFile(data []byte, name string, layer Layer, settings []setting, at place) ([]entry, error) {
 	p := &parser{file: name, layer: layer, settings: settings, at: at}
 	dec := yaml.NewDecoder(strings.NewReader(string(data)))
@@ -81,10 +81,8 @@ func parseFile(data []byte, name string, layer Layer, settings []setting, at pla
 	if len(doc.Content) != 1 || isNull(doc.Content[0]) {
 		return nil, nil
 	}
-	if err := p.section(doc.Content[0], ""); err != nil {
-		return nil, err
-	}
-	return p.entries, nil
+	err := p.section(doc.Content[0], "")
+	return p.entries, err
 }
 
 type parser struct {

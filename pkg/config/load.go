@@ -97,11 +97,12 @@ func (l *loader) file(path string, layer Layer, explicit bool) error {
 		return err
 	}
 	l.files = append(l.files, path)
+	// What stands before an error counts: among it may be how errors are to be printed.
 	entries, err := parseFile(data, path, layer, l.settings, place{home: l.options.Dirs.Home})
-	if err != nil {
-		return err
+	if mergeErr := l.merge(entries); err == nil {
+		err = mergeErr
 	}
-	return l.merge(entries)
+	return err
 }
 
 func (l *loader) workspace() error {
