@@ -1,10 +1,10 @@
 package cmd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -20,7 +20,7 @@ const serversInside = sandbox.PrivateDir + "/mcp.json"
 const maxServers = 1 << 20 // bytes
 
 // readServers is the JSON of amp.mcp-config, nil where that is empty. What Amp would refuse is a fault.Usage.
-func readServers(cfg *config.Config) ([]byte, error) {
+func readServers(ctx context.Context, cfg *config.Config) ([]byte, error) {
 	value := cfg.Amp.MCPConfig
 	if value == "" {
 		return nil, nil
@@ -29,7 +29,7 @@ func readServers(cfg *config.Config) ([]byte, error) {
 	data := []byte(value)
 	if !strings.HasPrefix(strings.TrimSpace(value), "{") {
 		var err error
-		if data, err = readServersFile(value); err != nil {
+		if data, err = readServersFile(ctx, value); err != nil {
 			return nil, fault.New(fault.Usage, "%s: %w", name, err)
 		}
 		name += ": " + value
@@ -45,7 +45,7 @@ func readServers(cfg *config.Config) ([]byte, error) {
 	return data, nil
 }
 
-func readServersFile(path string) ([]byte, error) {
+func readServersFile(ctx context.Context, path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func readServersFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxServers+1))
+	data, err := readAll(ctx, f, maxServers)
 	if err == nil && len(data) > maxServers {
 		err = fmt.Errorf("%s is larger than 1 MiB", path)
 	}

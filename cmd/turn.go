@@ -75,7 +75,7 @@ func (o *turnOptions) resolve(ctx context.Context) (*turn, error) {
 	if err != nil {
 		return nil, a.explainedBy(err, sandbox.CheckTierID)
 	}
-	servers, err := readServers(cfg)
+	servers, err := readServers(ctx, cfg)
 	if err != nil {
 		return nil, a.explainedBy(err, config.CheckFilesID)
 	}

@@ -95,14 +95,10 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 		return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's files: %w", err)
 	}
 	l.grants = append(l.grants, l.ownGrants()...)
-	inside := l.insidePaths()
 	pl := &shim.Plan{
 		// The C library is to ask the name server by TCP, and to believe the one that answers.
-		Dir: c.Dir, Env: setVariables(l.environment(c.Env), "RES_OPTIONS=use-vc"), Terminal: c.Terminal, Strict: l.policy.Profile == Strict,
+		Args: replaced(c.Args, l.insidePaths()), Dir: c.Dir, Env: setVariables(l.environment(c.Env), "RES_OPTIONS=use-vc"), Terminal: c.Terminal, Strict: l.policy.Profile == Strict,
 		Confine: &shim.Confine{Grants: l.grants, Remove: l.run},
-	}
-	for _, arg := range c.Args {
-		pl.Args = append(pl.Args, inside.Replace(arg))
 	}
 	if pl.Dir == "" {
 		pl.Dir = l.policy.Workspace

@@ -54,30 +54,5 @@ func filesOutside(files []File, c *Command) (args, env []string, remove func(), 
 		return nil, nil, nil, err
 	}
 	paths := strings.NewReplacer(PrivateDir+"/", dir+string(filepath.Separator))
-	replaced := func(list []string) []string {
-		var out []string
-		for _, text := range list {
-			out = append(out, paths.Replace(text))
-		}
-		return out
-	}
-	return replaced(c.Args), replaced(c.Env), remove, nil
-}
-
-// writeFiles makes the files of a policy in a directory that stands for PrivateDir.
-func writeFiles(dir string, files []File) error {
-	for _, f := range files {
-		rel, err := filepath.Rel(PrivateDir, f.Path)
-		if err != nil || !filepath.IsLocal(rel) {
-			return fmt.Errorf("%s: not below %s", f.Path, PrivateDir)
-		}
-		path := filepath.Join(dir, rel)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, f.Data, 0o400); err != nil {
-			return err
-		}
-	}
-	return nil
+	return replaced(c.Args, paths), replaced(c.Env, paths), remove, nil
 }

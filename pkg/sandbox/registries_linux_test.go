@@ -14,8 +14,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 )
@@ -57,19 +55,8 @@ func TestRegistries(t *testing.T) {
 	here := "localhost:" + port(t, server)
 	for name, tool := range registryClients {
 		t.Run(name, func(t *testing.T) {
-			for _, need := range tool.needs {
-				if _, err := exec.LookPath(need); err != nil && os.Getenv("CI") == "" {
-					t.Skipf("%v: .ci/run installs it", err)
-				} else if err != nil {
-					t.Fatal(err)
-				}
-			}
-			h := newHost(t)
-			for path, text := range tool.files {
-				h.write("src/project/"+path, text)
-			}
-			h.toolchainsOfTheMachine()
-			h.env = append(h.env, "PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore", "REGISTRY=http://"+here)
+			h := tool.host(t)
+			h.env = append(h.env, "REGISTRY=http://"+here)
 			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState)
 			if r := h.run("/bin/bash", "-c", tool.cold); r.code == 0 {
 				t.Errorf("it works without being allowed: %s", r.out)

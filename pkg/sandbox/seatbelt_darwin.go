@@ -105,10 +105,9 @@ func (s *seatbelt) start(ctx context.Context, c *Command) error {
 	if len(text) > maxProfile {
 		return fault.New(fault.Usage, "the sandbox's profile is too long: name fewer paths")
 	}
-	plan := keeperPlan{Parent: os.Getpid(), Canary: canary, Dir: c.Dir, Env: setVariables(s.environment(c.Env), proxyVariables(p, proxy.URL())...)}
-	inside := s.insidePaths()
-	for _, arg := range c.Args {
-		plan.Args = append(plan.Args, inside.Replace(arg))
+	plan := keeperPlan{
+		Parent: os.Getpid(), Canary: canary, Args: replaced(c.Args, s.insidePaths()), Dir: c.Dir,
+		Env: setVariables(s.environment(c.Env), proxyVariables(p, proxy.URL())...),
 	}
 	if plan.Dir == "" {
 		plan.Dir = p.Workspace

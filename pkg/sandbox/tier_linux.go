@@ -97,7 +97,7 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command, begun *head) (*
 // startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
 func startBox(ctx context.Context, p *Policy, c *Command, h *head, m mechanics) (*Process, error) {
 	b := &box{mechanics: m, head: h, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
-	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program(m.tier)})
+	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program()})
 	go b.listen()
 	b.keep = context.AfterFunc(ctx, func() {
 		if b.up() == nil {
@@ -352,8 +352,8 @@ func (b *box) close() {
 }
 
 // program names the program behind a socket, where a tier has namespaces in which to look for it; the other one tells the gateway by itself.
-func (b *box) program(tier Tier) func(network string, from, to netip.AddrPort) string {
-	if tier != Namespaces {
+func (b *box) program() func(network string, from, to netip.AddrPort) string {
+	if b.tier != Namespaces {
 		return nil
 	}
 	finder := sync.OnceValue(func() *asker.Finder { return asker.NewFinder(b.cmd.Process.Pid) })

@@ -107,23 +107,7 @@ with zipfile.ZipFile("dep-1.0-py3-none-any.whl", "w") as z:
 func TestRealTools(t *testing.T) {
 	for name, tool := range realTools {
 		t.Run(name, func(t *testing.T) {
-			for _, need := range tool.needs {
-				if _, err := exec.LookPath(need); err != nil && os.Getenv("CI") == "" {
-					t.Skipf("%v: .ci/run installs it", err)
-				} else if err != nil {
-					t.Fatal(err)
-				}
-			}
-			h := newHost(t)
-			for path, text := range tool.files {
-				if rel, home := strings.CutPrefix(path, "~/"); home {
-					h.write(rel, text)
-				} else {
-					h.write("src/project/"+path, text)
-				}
-			}
-			h.toolchainsOfTheMachine()
-			h.env = append(h.env, "PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore") // which older ones do not know as flags
+			h := tool.host(t)
 			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState)
 			cold := h.sh("set -e; " + tool.cold)
 			if out := h.sh(tool.warm); !strings.Contains(out, tool.want) {
@@ -134,6 +118,29 @@ func TestRealTools(t *testing.T) {
 			}
 		})
 	}
+}
+
+// host is one that has what the tool needs.
+func (tool realTool) host(t *testing.T) *host {
+	t.Helper()
+	for _, need := range tool.needs {
+		if _, err := exec.LookPath(need); err != nil && os.Getenv("CI") == "" {
+			t.Skipf("%v: .ci/run installs it", err)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHost(t)
+	for path, text := range tool.files {
+		if rel, home := strings.CutPrefix(path, "~/"); home {
+			h.write(rel, text)
+		} else {
+			h.write("src/project/"+path, text)
+		}
+	}
+	h.toolchainsOfTheMachine()
+	h.env = append(h.env, "PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore") // which older ones do not know as flags
+	return h
 }
 
 // toolchainsOfTheMachine shows the toolchains that the one who runs the tests has in their home.

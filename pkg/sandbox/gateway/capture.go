@@ -115,5 +115,6 @@ func (c *Capture) Resolve(name string, by Asker) (netip.Addr, bool) {
 // Refuse reports something that was refused outside of the gateway; why is "" where no rule allows the address.
 func (c *Capture) Refuse(by Asker, to netip.AddrPort, why string) {
 	t, _ := c.gateway.targetOf(net.TCPAddrFromAddrPort(to))
-	c.gateway.denials.add(by, t.String(), why)
+	t.by = by
+	c.gateway.deny(t, why)
 }

@@ -77,13 +77,7 @@ func (g *Gateway) ServeDNS(conn *net.UDPConn) error {
 		if err != nil {
 			return err
 		}
-		by := func() string {
-			if g.program == nil {
-				return ""
-			}
-			return g.program("udp", netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), netip.AddrPort{})
-		}
-		if answer := g.answer(buf[:n], by); answer != nil {
+		if answer := g.answer(buf[:n], g.askerAt("udp", from, netip.AddrPort{})); answer != nil {
 			// An answer that cannot be sent is a lost datagram: the client asks again.
 			_, _, _ = conn.WriteMsgUDPAddrPort(answer, replyFrom(oob[:oobn]), from)
 		}

@@ -132,20 +132,21 @@ type Asker func() string
 
 // askerOf is the asker behind a connection of the sandbox.
 func (g *Gateway) askerOf(conn net.Conn) Asker {
+	from, fromTCP := conn.RemoteAddr().(*net.TCPAddr)
+	to, toTCP := conn.LocalAddr().(*net.TCPAddr)
+	if !fromTCP || !toTCP {
+		return nil
+	}
+	return g.askerAt("tcp", from.AddrPort(), to.AddrPort())
+}
+
+// askerAt is the asker that has a socket of a network.
+func (g *Gateway) askerAt(network string, from, to netip.AddrPort) Asker {
 	if g.program == nil {
 		return nil
 	}
-	return func() string {
-		from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-		if err != nil {
-			return ""
-		}
-		to, err := netip.ParseAddrPort(conn.LocalAddr().String())
-		if err != nil {
-			return ""
-		}
-		return g.program("tcp", netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
-	}
+	unmapped := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	return func() string { return g.program(network, unmapped(from), unmapped(to)) }
 }
 
 func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(t.port)) }
@@ -216,9 +217,12 @@ type refusedError struct{ why string }
 func (e *refusedError) Error() string { return "refused: " + e.why }
 
 func (g *Gateway) refuse(conn net.Conn, t target, why string) {
-	g.denials.add(t.by, t.String(), why)
+	g.deny(t, why)
 	reset(conn)
 }
+
+// deny notes that a target was refused.
+func (g *Gateway) deny(t target, why string) { g.denials.add(t.by, t.String(), why) }
 
 // helloTimeout is how long a client may take to say whom it wants. One that opens hundreds of connections before it speaks on the first needs long.
 const helloTimeout = time.Minute

@@ -179,7 +179,7 @@ func (s *swapServer) pass(conn net.Conn, t target) error {
 			up, err := s.gateway.connect(t)
 			if err != nil {
 				if e, ok := errors.AsType[*refusedError](err); ok {
-					s.gateway.denials.add(t.by, t.String(), e.why)
+					s.gateway.deny(t, e.why)
 				}
 				return nil, err
 			}
@@ -245,7 +245,7 @@ func (s *swapServer) admit(next http.Handler) http.Handler {
 		}
 		t := swapConnOf(r).target
 		if name := strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), ".")); name != s.swap.Host && name != t.host || port != "" && port != strconv.Itoa(t.port) {
-			s.gateway.denials.add(t.by, t.String(), "HTTP for the host "+printable(r.Host))
+			s.gateway.deny(t, "HTTP for the host "+printable(r.Host))
 			panic(http.ErrAbortHandler)
 		}
 		if r.Method == http.MethodTrace || r.Method == http.MethodConnect {
@@ -327,7 +327,7 @@ func (t *trailed) Read(p []byte) (int, error) {
 // noteUntrusted tells the user of a service that could not prove who it is.
 func (s *swapServer) noteUntrusted(c *swapConn, err error) {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		s.gateway.denials.add(c.target.by, c.target.String(), "the service's certificate is not trusted: "+e.Err.Error())
+		s.gateway.deny(c.target, "the service's certificate is not trusted: "+e.Err.Error())
 	}
 }
 

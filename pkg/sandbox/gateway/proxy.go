@@ -82,7 +82,7 @@ func (p *Proxy) handle(conn net.Conn) {
 	}
 	t, ok := p.gateway.allow(t)
 	if !ok {
-		p.gateway.denials.add(nil, t.String(), "")
+		p.gateway.deny(t, "")
 		answer(conn, http.StatusForbidden, "no rule allows "+t.String()+": it would take --allow-host "+t.String())
 		return
 	}
