@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -242,6 +243,10 @@ func (p *project) plain() bool { return p.build.Version == amptest.Feb10JS }
 
 func e2eRush(p *project) {
 	first := p.ok("run", "-o", "json", "-m", "rush", "be quick").report()
+	if p.plain() && first.ThreadID == "" { // on a busy machine that build may end before it has noted its thread
+		p.t.Log("the build did not note its thread")
+		first = p.ok("run", "-o", "json", "-m", "rush", "be quick").report()
+	}
 	if first.Mode != "rush" || first.AmpMode != p.mode("rush") || first.Result != p.echo("rush", "be quick", "1") || !strings.HasPrefix(first.ThreadID, "T-") {
 		p.t.Errorf("got %+v", first)
 	}
@@ -250,9 +255,10 @@ func e2eRush(p *project) {
 	}
 	// Also where the thread's id comes from the plain turn.
 	second := p.ok("continue", "-o", "json", "and again").report()
-	if second.ThreadID != first.ThreadID || second.SessionID != first.SessionID || second.Mode != "rush" || second.Result != p.echo("rush", "and again", "3") {
+	if second.ThreadID != first.ThreadID || second.SessionID != first.SessionID || second.Mode != "rush" {
 		p.t.Errorf("got %+v", second)
 	}
+	p.wantCarriedOn(second.Result, "rush", "and again", 3)
 	// With the JavaScript builds a thread keeps its mode; then that is what is said.
 	c := p.ok("continue", "-q", "-o", "json", "-m", "smart", "in another")
 	mode, warned := "rush", strings.Contains(c.err, "a session keeps its mode: this turn is rush, not smart")
@@ -263,9 +269,19 @@ func e2eRush(p *project) {
 	if r.Mode != mode || r.AmpMode != p.mode(mode) || warned == p.build.Native {
 		p.t.Errorf("got %+v, %q", r, c.err)
 	}
-	// On a busy machine the build of February 10 may end before the service has its last answer: then that one is missing.
-	if r.Result != p.echo(mode, "in another", "5") && !(p.plain() && r.Result == p.echo(mode, "in another", "4")) {
-		p.t.Errorf("the thread was not carried on: %q", r.Result)
+	p.wantCarriedOn(r.Result, mode, "in another", 5)
+}
+
+// wantCarriedOn checks that the answer belongs to the given number of messages of its thread.
+// On a busy machine the build of February 10 may end before the service has its last answer: then that one is missing.
+func (p *project) wantCarriedOn(got, mode, text string, messages int) {
+	p.t.Helper()
+	if p.plain() && got == p.echo(mode, text, strconv.Itoa(messages-1)) {
+		p.t.Log("the build lost its last answer")
+		return
+	}
+	if want := p.echo(mode, text, strconv.Itoa(messages)); got != want {
+		p.t.Errorf("the thread was not carried on: %q, want %q", got, want)
 	}
 }
 
@@ -312,15 +328,17 @@ func e2eContinue(p *project) {
 	}
 	// The newest, unless one is named.
 	second := p.ok("continue", "-o", "json", "the second").report()
-	if second.SessionID != other.SessionID || second.ThreadID != other.ThreadID || second.Result != p.echo("smart", "the second", "3") {
+	if second.SessionID != other.SessionID || second.ThreadID != other.ThreadID {
 		p.t.Errorf("got %+v", second)
 	}
+	p.wantCarriedOn(second.Result, "smart", "the second", 3)
 	// By its end or its beginning, from wherever.
 	tail := first.SessionID[strings.LastIndex(first.SessionID, "-")+1:]
 	third := p.ok("continue", "-o", "json", "--session", tail, "the third").report()
-	if third.SessionID != first.SessionID || third.Result != p.echo("smart", "the third", "3") {
+	if third.SessionID != first.SessionID {
 		p.t.Errorf("got %+v", third)
 	}
+	p.wantCarriedOn(third.Result, "smart", "the third", 3)
 	dir := p.dir
 	p.dir = p.home
 	fourth := p.ok("continue", "-o", "json", "--session", first.SessionID[:len(first.SessionID)-1], "RUN:pwd > where").report()

@@ -178,6 +178,7 @@ func TestTurnFlags(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	w.write(t, "mcp.json", "{}")
 	var cfg *config.Config
 	var prompt, session string
 	cmd := newContinueCmd(w.app, func(ctx context.Context, o *turnOptions) error {
