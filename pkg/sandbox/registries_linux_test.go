@@ -44,7 +44,8 @@ var registryClients = map[string]realTool{
 			"src/main.rs":        "fn main() { println!(\"{}\", dep::text()) }\n",
 			".cargo/config.toml": "[net]\nretry = 0\n",
 		},
-		cold: `CARGO_REGISTRIES_HERE_INDEX=sparse+$REGISTRY/cargo/ cargo run -q`,
+		// Cargo before 1.68, as Debian 12 has it, knows such a registry only as an unstable feature.
+		cold: `CARGO_REGISTRIES_HERE_INDEX=sparse+$REGISTRY/cargo/ RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_SPARSE_REGISTRY=true cargo run -q`,
 	},
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -232,15 +231,9 @@ func again(t *testing.T, variable string, namespaces uintptr, env ...string) boo
 	cmd.SysProcAttr = userNamespace(namespaces)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("%v\n%s", err, notPassed(out))
+		t.Fatalf("%v\n%s", err, failuresOf(string(out)))
 	}
 	return false
-}
-
-// notPassed is what a run of tests printed but for what it says of the tests that passed.
-func notPassed(out []byte) string {
-	said := regexp.MustCompile(`(?m)^\s*(=== (RUN|PAUSE|CONT|NAME) |--- PASS: ).*\n`)
-	return said.ReplaceAllString(string(out), "")
 }
 
 // TestAsOrdinaryUser runs this package's tests again as a user without privileges.
@@ -270,15 +263,15 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := os.WriteFile(exe, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// They want a cache of root's, a user that ssh knows, the same again, and the sources.
-	const without = "^(TestAsOrdinaryUser|TestLanguageServer|TestGitOverSSH|TestLargeTransferTakesNoMemory|TestPromisesHaveTests)$"
+	// They want a cache of root's, the same again, and the sources.
+	const without = "^(TestAsOrdinaryUser|TestLanguageServer|TestLargeTransferTakesNoMemory|TestPromisesHaveTests)$"
 	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", without)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, notPassed(out))
+		t.Fatalf("%v\n%s", err, failuresOf(string(out)))
 	}
 	if !strings.Contains(string(out), "--- PASS: TestSecretsAreAbsent") {
 		t.Errorf("the tests did not run:\n%s", out)
