@@ -18,9 +18,6 @@ var guardedNames = []string{
 // guardedInGit likewise, in a git directory. modules are those of submodules, with all of this in them.
 var guardedInGit = []string{"config", "config.worktree", "hooks", "info", "modules", "commondir"}
 
-// maxSubmodules bounds what a .gitmodules file can make of a start.
-const maxSubmodules = 100
-
 // linkedWorktree finds the repository of a worktree by its .git file, and the worktree's own directory in it. The file may
 // have come with a hostile workspace: it is believed only if the repository, too, names this worktree.
 func linkedWorktree(dotGit string) (common, own string, ok bool) {
@@ -63,7 +60,7 @@ func submodules(file string) []string {
 	}
 	var paths []string
 	lines := bufio.NewScanner(strings.NewReader(string(data)))
-	for lines.Scan() && len(paths) < maxSubmodules {
+	for lines.Scan() {
 		name, path, ok := strings.Cut(lines.Text(), "=")
 		if path = strings.TrimSpace(path); ok && strings.TrimSpace(name) == "path" && filepath.IsLocal(path) {
 			paths = append(paths, path)

@@ -10,7 +10,7 @@ import (
 var guardedInWorktree = []string{"gitdir", "commondir", "config.worktree"}
 
 // maxWorktrees bounds what a git directory can make of a start.
-const maxWorktrees = 100
+const maxWorktrees = 1000
 
 // worktreesOf are the directories in a git directory that belong to its linked worktrees.
 func worktreesOf(gitDir string) []string {
@@ -20,7 +20,7 @@ func worktreesOf(gitDir string) []string {
 	}
 	var dirs []string
 	for _, e := range entries {
-		if e.IsDir() && len(dirs) < maxWorktrees {
+		if e.IsDir() {
 			dirs = append(dirs, filepath.Join(gitDir, "worktrees", e.Name()))
 		}
 	}

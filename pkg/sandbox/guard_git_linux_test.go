@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -27,9 +28,16 @@ func TestHostGitExecutesNothing(t *testing.T) {
 	worktree := func(h *host) {
 		h.git(h.policy.Workspace, "worktree", "add", "-q", filepath.Join(h.policy.Home, "src", "linked"))
 	}
+	embedded := func(h *host, dir string) {
+		h.git(h.policy.Workspace, "init", "-q", dir)
+		h.git(filepath.Join(h.policy.Workspace, dir), "commit", "-q", "--allow-empty", "-m", "first")
+		h.git(filepath.Join(h.policy.Workspace, filepath.Dir(dir)), "add", filepath.Base(dir))
+	}
+	const makeNested = `git init -q nested; git -C nested -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git -C nested config core.fsmonitor "$evil"; `
 	for name, c := range map[string]struct {
 		before func(h *host)
 		script string   // what the sandbox does; $evil is the command to have executed
+		then   string   // what the next one does
 		in     string   // where the user then runs git, below the directory of projects
 		git    []string // what, status if nil
 		bare   bool     // the workspace is no repository
@@ -57,6 +65,75 @@ func TestHostGitExecutesNothing(t *testing.T) {
 		"submodule with a git directory of its own": {
 			before: inSubmodule, in: "project",
 			script: `git -C sub config core.fsmonitor "$evil"`,
+		},
+		"repository that is added": {
+			in: "project", script: makeNested + `git add nested`,
+		},
+		"repository that is added, its files first": {
+			in: "project", script: makeNested + `mv nested/.git x; git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,nested; mv x nested/.git`,
+		},
+		"repository that is made a turn before it is added": {
+			in: "project", script: makeNested, then: `git add nested`,
+		},
+		"repository that is made a turn after it was added": {
+			in: "project", script: `git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,nested`, then: makeNested,
+		},
+		"repository that is added to an index of version 4": {
+			in: "project", script: makeNested + `echo x > neste; git update-index --index-version 4; git add .`,
+		},
+		"repository that is added to a split index": {
+			in: "project", script: `git update-index --split-index; ` + makeNested + `git add nested`,
+		},
+		"repository that is added by an index in place": {
+			in: "project", script: makeNested + `cp .git/index x; GIT_INDEX_FILE=$PWD/x git add nested; cat x > .git/index; rm x`,
+		},
+		"repository that is added by a name that git would not write": {
+			in: "project", script: makeNested + `git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,"xyzzynest${PWD//?/d}"; ` + python(`
+import hashlib, os
+data = open(".git/index", "rb").read()[:-20]
+old = b"xyzzynest" + b"d" * len(os.getcwd())
+new = os.getcwd().encode() + b"/./nested"
+open(".git/index", "wb").write((lambda d: d + hashlib.sha1(d).digest())(data.replace(old, new)))
+`),
+		},
+		"repository that is added, of SHA-256": {
+			before: func(h *host) {
+				if err := os.RemoveAll(filepath.Join(h.policy.Workspace, ".git")); err != nil {
+					h.t.Fatal(err)
+				}
+				h.git(h.policy.Workspace, "init", "-q", "--object-format=sha256")
+			},
+			in: "project", script: strings.Replace(makeNested, "init", "init --object-format=sha256", 1) + `git add nested`,
+		},
+		"repository that is no submodule": {
+			before: func(h *host) { embedded(h, "nested") },
+			in:     "project", script: `git -C nested config core.fsmonitor "$evil"`,
+		},
+		"repository that keeps its own elsewhere": {
+			before: func(h *host) {
+				embedded(h, "nested")
+				if err := os.Rename(filepath.Join(h.policy.Workspace, "nested", ".git"), filepath.Join(h.policy.Workspace, "elsewhere")); err != nil {
+					h.t.Fatal(err)
+				}
+				h.write("src/project/nested/.git", "gitdir: ../elsewhere\n")
+			},
+			in: "project", script: `git -C nested config core.fsmonitor "$evil"`,
+		},
+		"repository in a repository": {
+			before: func(h *host) { embedded(h, "nested"); embedded(h, "nested/deep") },
+			in:     "project", script: `git -C nested/deep config core.fsmonitor "$evil"`,
+		},
+		"repository in a submodule, added": {
+			before: inSubmodule, in: "project",
+			script: `cd sub; ` + makeNested + `git add nested`,
+		},
+		"worktree in the workspace": {
+			before: func(h *host) { h.git(h.policy.Workspace, "worktree", "add", "-q", "trees/x") },
+			in:     "project/trees/x", script: `rm trees/x/.git; git init -q trees/x; git -C trees/x config core.fsmonitor "$evil"`,
+		},
+		"repository that is added in a worktree in the workspace": {
+			before: func(h *host) { h.git(h.policy.Workspace, "worktree", "add", "-q", "trees/x") },
+			in:     "project/trees/x", script: `cd trees/x; ` + makeNested + `git add nested`,
 		},
 		"workspace that becomes a bare repository": {
 			in: "project", script: evilRepository + `evil_in . "$PWD"; rm .git/HEAD`,
@@ -97,6 +174,9 @@ func TestHostGitExecutesNothing(t *testing.T) {
 				owned := filepath.Join(h.policy.Home, "src", "owned")
 				h.policy.Tier = tier
 				h.run("/bin/bash", "-c", "evil='IFS=; touch $OWNED;:'\n"+c.script)
+				if c.then != "" {
+					h.run("/bin/bash", "-c", "evil='IFS=; touch $OWNED;:'\n"+c.then)
+				}
 				if c.git == nil {
 					c.git = []string{"status"}
 				}

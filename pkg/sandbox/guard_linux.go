@@ -1,11 +1,13 @@
 package sandbox
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,25 +23,61 @@ func (t *tree) guard() {
 	if err != nil || t.ops[w].Kind != shim.ReadWrite {
 		return
 	}
+	t.top = w
 	for _, name := range guardedNames {
 		t.guardPath(filepath.Join(w, name))
 	}
 	if looksBare(w) {
 		t.guardGit(w)
 	} else {
-		t.absent = append(t.absent, filepath.Join(w, "HEAD"))
+		t.sweep.absent = append(t.sweep.absent, filepath.Join(w, "HEAD"))
 	}
 	gitDir := t.guardRepository(w)
 	for _, path := range configuredPaths(w, t.policy.Home, gitDir) {
 		t.guardPath(path)
 	}
-	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
-		t.guardRepository(filepath.Join(w, sub))
+}
+
+// guardRepository guards the repository whose worktree is at the top of dir, and those in it that git would ask. It says
+// where it is.
+func (t *tree) guardRepository(dir string) (gitDir string) {
+	if t.looked[dir] {
+		return ""
+	}
+	if t.looked[dir] = true; len(t.looked) > maxRepositories {
+		t.tooMany("submodules", maxRepositories)
+		return ""
+	}
+	gitDir = t.guardDotGit(dir)
+	own := gitDirOf(filepath.Join(dir, ".git"))
+	common := gitDir
+	if own != gitDir && filepath.Base(gitDir) == ".git" && !isDir(gitDir) { // a submodule's, which is in the one above
+		common = own
+	}
+	x := t.readIndex(dir, own, filepath.Join(common, "config"))
+	x.Links = append(x.Links, submodules(filepath.Join(dir, ".gitmodules"))...)
+	t.guardInside(x)
+	return gitDir
+}
+
+// guardInside guards the repositories that an index names, or will.
+func (t *tree) guardInside(x gitIndex) {
+	t.sweep.indexes = append(t.sweep.indexes, x)
+	for _, link := range x.Links {
+		if dir := x.at(link); within(dir, t.top) {
+			t.guardRepository(dir)
+		}
 	}
 }
 
-// guardRepository guards the repository whose worktree is at the top of dir, and says where it is.
-func (t *tree) guardRepository(dir string) (gitDir string) {
+// tooMany refuses what would make a start without end, or a guard with holes.
+func (t *tree) tooMany(what string, most int) {
+	t.unknown = fault.New(fault.Usage, "the workspace %s has more than %d %s: they cannot all be guarded", t.policy.Workspace, most, what).
+		Hint("use one of its directories as the workspace")
+}
+
+// guardDotGit guards the repository of a worktree itself, and says where it is.
+func (t *tree) guardDotGit(dir string) (gitDir string) {
 	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -58,15 +96,31 @@ func (t *tree) guardRepository(dir string) (gitDir string) {
 			t.guardWorktree(own)
 			return common
 		}
+		if own := gitDirOf(dotGit); t.canWrite(own) {
+			t.guardGit(own)
+		}
 	}
 	return dotGit
 }
 
+// canWrite tells whether a directory of the workspace is not in one that is read-only.
+func (t *tree) canWrite(dir string) bool {
+	if !within(dir, t.top) || dir == t.top || !isDir(dir) {
+		return false
+	}
+	for d := dir; d != t.top; d = filepath.Dir(d) {
+		if t.ops[d].Kind == shim.ReadOnly {
+			return false
+		}
+	}
+	return true
+}
+
 // guardNew guards a repository that is not there yet.
 func (t *tree) guardNew(dotGit string) {
-	t.absent = append(t.absent, dotGit)
+	t.sweep.absent = append(t.sweep.absent, dotGit)
 	for _, name := range guardedInGit {
-		t.absent = append(t.absent, filepath.Join(dotGit, name))
+		t.sweep.absent = append(t.sweep.absent, filepath.Join(dotGit, name))
 	}
 }
 
@@ -86,8 +140,14 @@ func (t *tree) guardGit(dir string) {
 	for _, name := range guardedInGit {
 		t.guardPath(filepath.Join(dir, name))
 	}
-	for _, own := range worktreesOf(dir) {
+	worktrees := worktreesOf(dir)
+	if len(worktrees) > maxWorktrees {
+		t.tooMany("linked worktrees", maxWorktrees)
+		return
+	}
+	for _, own := range worktrees {
 		t.guardWorktree(own)
+		t.guardWorktreeInside(own, filepath.Join(dir, "config"))
 	}
 	t.set(shim.Mount{Kind: shim.ReadWrite, Path: dir, Source: dir}) // what is a mount point cannot be renamed
 	t.pin(dir)
@@ -99,23 +159,40 @@ func (t *tree) guardWorktree(own string) {
 	}
 }
 
+// guardWorktreeInside guards a linked worktree that is in the workspace itself.
+func (t *tree) guardWorktreeInside(own, config string) {
+	data, err := readSmall(filepath.Join(own, "gitdir"))
+	if err != nil {
+		return
+	}
+	dotGit := strings.TrimSpace(string(data))
+	if !filepath.IsAbs(dotGit) {
+		dotGit = filepath.Join(own, dotGit)
+	}
+	dir := filepath.Dir(dotGit)
+	if dir == t.top || !within(dir, t.top) || t.looked[dir] {
+		return
+	}
+	t.looked[dir] = true
+	t.guardPath(dotGit)
+	t.guardInside(t.readIndex(dir, own, config))
+}
+
 // guardPath makes path read-only unless the policy says that it, or what it is in, may be written.
 func (t *tree) guardPath(path string) {
-	for _, allowed := range t.policy.AllowWrite {
-		if real := resolve(allowed); within(path, real) && !within(t.policy.Workspace, real) {
-			return
-		}
+	if t.policy.unguarded(path) {
+		return
 	}
 	if !t.isRealDir(filepath.Dir(path)) {
 		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-			t.absent = append(t.absent, path)
+			t.sweep.absent = append(t.sweep.absent, path)
 		}
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		t.absent = append(t.absent, path)
+		t.sweep.absent = append(t.sweep.absent, path)
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
@@ -125,6 +202,14 @@ func (t *tree) guardPath(path string) {
 	default:
 		t.readOnly(path)
 	}
+}
+
+// unguarded tells whether somebody wants that a path may be written, or what it is in.
+func (p *Policy) unguarded(path string) bool {
+	return slices.ContainsFunc(p.AllowWrite, func(allowed string) bool {
+		real := resolve(allowed)
+		return within(path, real) && !within(p.Workspace, real)
+	})
 }
 
 // isRealDir is isReal with a memory: most questions are about two directories.
@@ -142,25 +227,72 @@ func (t *tree) readOnly(path string) {
 	t.pin(path)
 }
 
-// sweep takes away the guarded paths that were not there when the sandbox began. Into a directory beside the home's
+// sweep is what the host would follow and the sandbox can make: it is looked at again when that has ended.
+type sweep struct {
+	absent     []string   // guarded paths that are not there yet
+	indexes    []gitIndex // that may name repositories anew
+	newIndexes bool       // some were read that are worth keeping
+}
+
+// encode is a text that decodeSweep understands.
+func (s *sweep) encode() ([]byte, error) {
+	items := slices.Clone(s.absent)
+	for _, x := range s.indexes {
+		data, err := json.Marshal(x)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, string(data)) // a path begins with a slash, this with a brace
+	}
+	return []byte(strings.Join(items, "\x00")), nil
+}
+
+func decodeSweep(data []byte) (s sweep) {
+	for _, item := range strings.Split(string(data), "\x00") {
+		var x gitIndex
+		if strings.HasPrefix(item, "{") && json.Unmarshal([]byte(item), &x) == nil {
+			s.indexes = append(s.indexes, x)
+		} else {
+			s.absent = append(s.absent, item)
+		}
+	}
+	return s
+}
+
+// found are the paths that are there now and that programs of the host would follow.
+func (s *sweep) found(p *Policy) (paths []string) {
+	top := resolve(p.Workspace)
+	for _, path := range s.absent {
+		// A new repository may stay, without its hooks.
+		if info, err := os.Lstat(path); err == nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
+			paths = append(paths, path)
+		}
+	}
+	for _, x := range s.indexes {
+		for _, path := range x.strangers(top) {
+			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+// takeAway moves what was found into a directory beside the home's
 // changes: the host executes nothing there, and nothing that somebody wanted is lost. It returns what it
 // moved, from and to.
-func sweep(absent []string, workspace, state string) (moved [][2]string, err error) {
+func (s *sweep) takeAway(p *Policy) (moved [][2]string, err error) {
 	var errs []error
-	for _, path := range absent {
-		info, err := os.Lstat(path)
-		if err != nil || filepath.Base(path) == ".git" && info.IsDir() { // a new repository may stay, without its hooks
-			continue
-		}
+	for _, path := range s.found(p) {
 		if !isReal(filepath.Dir(path)) {
 			continue // the sandbox made a link on the way: what it leads to is not new
 		}
-		to, err := setAside(path, state)
+		to, err := setAside(path, p.HomeState)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if rel, err := filepath.Rel(workspace, path); err == nil && filepath.IsLocal(rel) {
+		if rel, err := filepath.Rel(p.Workspace, path); err == nil && filepath.IsLocal(rel) {
 			path = rel
 		}
 		moved = append(moved, [2]string{path, to})
@@ -168,22 +300,32 @@ func sweep(absent []string, workspace, state string) (moved [][2]string, err err
 	return moved, errors.Join(errs...)
 }
 
-// setAside moves a path below state and says where to, or removes it, "", where that cannot keep it.
+// setAside moves a path below state and says where to. Where that is on another disk it stays beside its place, under a name
+// that means nothing; what cannot be moved at all is removed, "".
 func setAside(path, state string) (to string, err error) {
+	now := time.Now().Format("20060102-150405-")
 	if state != "" { // or the temporary directory would be taken
-		if dir, err := os.MkdirTemp(state, "swept-"+time.Now().Format("20060102-150405-")); err == nil {
+		if dir, err := os.MkdirTemp(state, "swept-"+now); err == nil {
 			to = filepath.Join(dir, filepath.Base(path))
 			if os.Rename(path, to) == nil {
 				return to, nil
 			}
+			_ = os.Remove(dir) // it is empty
 		}
+	}
+	if dir, err := os.MkdirTemp(filepath.Dir(path), "sesame-swept-"+now); err == nil {
+		to = filepath.Join(dir, "from"+filepath.Base(path))
+		if os.Rename(path, to) == nil {
+			return to, nil
+		}
+		_ = os.Remove(dir)
 	}
 	return "", os.RemoveAll(path)
 }
 
 // takeAway sweeps and tells.
 func (b *box) takeAway() {
-	moved, err := sweep(b.absent, b.policy.Workspace, b.policy.HomeState)
+	moved, err := b.sweep.takeAway(b.policy)
 	for _, m := range moved {
 		if m[1] == "" {
 			b.notice(fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: it was removed", m[0]))
@@ -195,7 +337,7 @@ func (b *box) takeAway() {
 		b.notice(fmt.Sprintf("files appeared while the sandbox ran that programs of this machine would execute, and they cannot be removed: %v", err))
 		return
 	}
-	if b.absent = nil; b.lock != nil {
+	if b.sweep = (sweep{}); b.lock != nil {
 		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
 	}
 }
@@ -203,12 +345,19 @@ func (b *box) takeAway() {
 // guardFile keeps, below Policy.HomeState, the paths to sweep while a sandbox runs: if it is killed, the next one does it.
 const guardFile = "to-sweep"
 
-func (b *box) noteAbsent(absent []string) error {
-	if b.absent = absent; b.lock == nil {
+func (b *box) noteSweep(s sweep) error {
+	if b.sweep = s; b.lock == nil {
 		return nil // nothing to keep it in; or another sandbox has noted the same
 	}
-	if err := os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), []byte(strings.Join(absent, "\x00")), 0o600); err != nil {
+	data, err := s.encode()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), data, 0o600)
+	}
+	if err != nil {
 		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
+	}
+	if s.newIndexes {
+		keepIndexes(b.policy.HomeState, s.indexes)
 	}
 	return nil
 }
@@ -222,12 +371,8 @@ func (b *box) sweepLeft() bool {
 	if err != nil {
 		return false // the usual case: no such file
 	}
-	for _, path := range strings.Split(string(left), "\x00") {
-		if _, err := os.Lstat(path); err == nil {
-			b.absent = append(b.absent, path)
-		}
-	}
-	found := len(b.absent) > 0
+	b.sweep = decodeSweep(left)
+	found := len(b.sweep.found(b.policy)) > 0
 	b.takeAway()
 	return found
 }

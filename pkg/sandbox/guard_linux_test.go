@@ -292,7 +292,7 @@ func TestSweepAfterKill(t *testing.T) {
 	h.repository()
 	ctx, cancel := context.WithCancel(t.Context())
 	read, write := io.Pipe()
-	p, err := h.start(ctx, write, "/bin/sh", "-c", "echo EVIL > .envrc; echo made; sleep 60")
+	p, err := h.start(ctx, write, "/bin/sh", "-c", "git init -q nested; git -C nested -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git add nested 2> /dev/null; echo EVIL > .envrc; echo made; sleep 60")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,6 +308,7 @@ func TestSweepAfterKill(t *testing.T) {
 	cancel()
 	_, _ = p.Wait()
 	envrc := h.write("src/project/.envrc", "EVIL")
+	nested := h.write("src/project/nested/.git/HEAD", "EVIL")
 	if err := os.WriteFile(filepath.Join(h.policy.HomeState, guardFile), list, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -317,16 +318,24 @@ func TestSweepAfterKill(t *testing.T) {
 	if _, err := os.Lstat(envrc); err == nil {
 		t.Error(".envrc is still there")
 	}
-	if len(told) != 1 || !strings.Contains(told[0], ".envrc") {
+	if _, err := os.Lstat(nested); err == nil {
+		t.Error("the repository that was added is still there")
+	}
+	if len(told) != 2 || !strings.Contains(told[0], ".envrc") || !strings.Contains(told[1], "nested/.git") {
 		t.Errorf("told %q", told)
 	}
 }
 
 func TestAllowWriteOpensTheGuard(t *testing.T) {
 	h := newHost(t)
+	h.repository()
+	h.write("src/project/nested/wanted", "x")
 	h.write("src/project/.vscode/settings.json", "{}")
-	h.policy.AllowWrite = []string{filepath.Join(h.policy.Workspace, ".vscode")}
-	h.sh("echo wanted > .vscode/settings.json")
+	h.policy.AllowWrite = []string{filepath.Join(h.policy.Workspace, ".vscode"), filepath.Join(h.policy.Workspace, "nested")}
+	h.sh("echo wanted > .vscode/settings.json; git init -q nested; git -C nested -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git add nested 2> /dev/null")
+	if _, err := os.Lstat(filepath.Join(h.policy.Workspace, "nested", ".git")); err != nil {
+		t.Error(err)
+	}
 	if got := h.read("src/project/.vscode/settings.json"); got != "wanted\n" {
 		t.Errorf("%q", got)
 	}
@@ -365,11 +374,11 @@ func TestSweepInTierLandlock(t *testing.T) {
 	h.repository()
 	var told []string
 	h.policy.Notice = func(s string) { told = append(told, s) }
-	h.run("/bin/bash", "-c", "echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; ln -s README .mcp.json; echo EVIL > .git/commondir")
+	h.run("/bin/bash", "-c", "git init -q nested; git -C nested -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git add nested; echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; ln -s README .mcp.json; echo EVIL > .git/commondir")
 	if got := planted(t, h.policy.Workspace); len(got) > 0 {
 		t.Errorf("planted: %q", got)
 	}
-	for _, name := range []string{".envrc", ".vscode", ".mcp.json", ".git/commondir"} {
+	for _, name := range []string{".envrc", ".vscode", ".mcp.json", ".git/commondir", "nested/.git"} {
 		if !strings.Contains(strings.Join(told, "\n"), name+" appeared while the sandbox ran") {
 			t.Errorf("%s is not told: %q", name, told)
 		}

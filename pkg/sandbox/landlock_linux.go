@@ -84,7 +84,7 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 		return nil, err
 	}
 	t.prune()
-	if err := b.noteAbsent(t.absent); err != nil {
+	if err := b.noteSweep(t.sweep); err != nil {
 		return nil, err
 	}
 	l.grants = t.grants()

@@ -13,11 +13,11 @@ import (
 )
 
 // makePlan spells the policy out. It looks at the host's files but changes nothing.
-// The paths it returns must not be there when the sandbox has ended.
-func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err error) {
+// What it returns for the sweep must not be there when the sandbox has ended.
+func makePlan(p *Policy, c *Command) (plan *shim.Plan, sweep sweep, err error) {
 	t, err := drawTree(p)
 	if err != nil {
-		return nil, nil, err
+		return nil, sweep, err
 	}
 	for _, f := range p.Files {
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
@@ -41,7 +41,7 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, absent []string, err erro
 	}
 	// A parent's path is a prefix of its child's, so this order makes parents first.
 	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
-	return pl, t.absent, nil
+	return pl, t.sweep, nil
 }
 
 // drawTree decides about all paths.
@@ -81,13 +81,17 @@ type tree struct {
 	layers   *shim.Layers
 	deny     []string            // Private, HomeState and DenyRead, also resolved
 	real     map[string]bool     // by directory; see isReal
-	absent   []string            // guarded paths that are not there yet
+	sweep    sweep               // what is to be guarded and cannot be a mount
+	top      string              // the workspace, if it is to be guarded
+	looked   map[string]bool     // by directory: its repository is guarded
 	unknown  error               // what is to be guarded or hidden cannot be looked at
 	listings map[string]*listing // by path, as far as they were looked at
+
+	knownIndexes []gitIndex // what large indexes named when they were last read
 }
 
 func newTree(p *Policy) (*tree, error) {
-	t := &tree{policy: p, ops: map[string]shim.Mount{}, listings: map[string]*listing{}, real: map[string]bool{}}
+	t := &tree{policy: p, ops: map[string]shim.Mount{}, listings: map[string]*listing{}, real: map[string]bool{}, looked: map[string]bool{}}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)

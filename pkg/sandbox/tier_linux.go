@@ -80,7 +80,7 @@ type box struct {
 	*head
 	policy  *Policy
 	gateway *gateway.Gateway
-	absent  []string    // guarded paths to sweep at the end
+	sweep   sweep       // what to look at again at the end
 	lock    *os.File    // of Policy.HomeState, or nil
 	keep    func() bool // stops waiting for the end of the context
 	started chan error
@@ -144,7 +144,7 @@ func (b *box) instruct(c *Command) error {
 
 // mountPlan is the plan of a sandbox with namespaces.
 func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
-	pl, absent, err := makePlan(b.policy, c)
+	pl, sweep, err := makePlan(b.policy, c)
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +159,12 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	}
 	if b.sweepLeft() {
 		shared := pl.Home.Shared
-		if pl, absent, err = makePlan(b.policy, c); err != nil {
+		if pl, sweep, err = makePlan(b.policy, c); err != nil {
 			return nil, err
 		}
 		pl.Home.Shared = shared
 	}
-	return pl, b.noteAbsent(absent)
+	return pl, b.noteSweep(sweep)
 }
 
 // unavailable says why no namespaces can be had and what would help.

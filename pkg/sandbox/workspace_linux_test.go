@@ -52,6 +52,18 @@ func TestWorkspaceOnAnotherDisk(t *testing.T) {
 	if data, err := os.ReadFile(h.policy.Workspace + "/d/made"); err != nil || string(data) != "made\n" {
 		t.Errorf("%q, %v", data, err)
 	}
+	// What is swept cannot be moved to the state's disk, and is not lost.
+	h.sh("echo kept > .envrc")
+	if _, err := os.Lstat(filepath.Join(h.policy.Workspace, ".envrc")); err == nil {
+		t.Error(".envrc is still there")
+	}
+	kept, _ := filepath.Glob(filepath.Join(h.policy.Workspace, "sesame-swept-*", "from.envrc"))
+	if len(kept) != 1 {
+		t.Fatalf("kept: %q", kept)
+	}
+	if data, err := os.ReadFile(kept[0]); err != nil || string(data) != "kept\n" {
+		t.Errorf("%q, %v", data, err)
+	}
 	attacks := []attack{
 		{"beside the workspace", `echo EVIL > ../other && echo GOT; echo other > ../other`, true},
 		{"new beside the workspace", `echo EVIL > ../new && echo GOT; rm -f ../new`, true},
