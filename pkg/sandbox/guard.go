@@ -21,35 +21,31 @@ var guardedInGit = []string{"config", "config.worktree", "hooks", "info", "modul
 // linkedWorktree finds the repository of a worktree by its .git file, and the worktree's own directory in it. The file may
 // have come with a hostile workspace: it is believed only if the repository, too, names this worktree.
 func linkedWorktree(dotGit string) (common, own string, ok bool) {
-	first := func(path string) string {
-		data, err := readSmall(path)
-		if err != nil {
-			return ""
-		}
-		line, _, _ := strings.Cut(string(data), "\n")
-		return strings.TrimSpace(line)
-	}
-	own, ok = strings.CutPrefix(first(dotGit), "gitdir: ")
-	if !ok {
-		return "", "", false
-	}
-	if !filepath.IsAbs(own) {
-		own = filepath.Join(filepath.Dir(dotGit), own)
-	}
-	own, err := filepath.EvalSymlinks(own)
+	own, err := filepath.EvalSymlinks(pathIn(dotGit, "gitdir: "))
 	if err != nil || filepath.Base(filepath.Dir(own)) != "worktrees" {
 		return "", "", false
 	}
-	back := first(filepath.Join(own, "gitdir"))
-	if !filepath.IsAbs(back) {
-		back = filepath.Join(own, back)
-	}
 	common = filepath.Dir(filepath.Dir(own))
-	there := first(filepath.Join(own, "commondir"))
-	if !filepath.IsAbs(there) {
-		there = filepath.Join(own, there)
-	}
+	back, there := pathIn(filepath.Join(own, "gitdir"), ""), pathIn(filepath.Join(own, "commondir"), "")
 	return common, own, resolve(back) == resolve(dotGit) && resolve(there) == common && isDir(filepath.Join(common, "objects"))
+}
+
+// pathIn is the path that follows prefix in the first line of one of git's files, which means it from where that file is; ""
+// if there is none.
+func pathIn(file, prefix string) string {
+	data, err := readSmall(file)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	path, ok := strings.CutPrefix(strings.TrimRight(line, "\r"), prefix)
+	if !ok || path == "" {
+		return ""
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(file), path)
+	}
+	return path
 }
 
 // submodules are the paths that a .gitmodules file names.

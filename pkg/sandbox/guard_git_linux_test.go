@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +84,18 @@ func TestHostGitExecutesNothing(t *testing.T) {
 		},
 		"repository that is added to a split index": {
 			in: "project", script: `git update-index --split-index; ` + makeNested + `git add nested`,
+		},
+		"repository in the place of a file, in a split index": {
+			before: func(h *host) {
+				h.write("src/project/nested", "x")
+				for i := range 100 {
+					h.write(fmt.Sprintf("src/project/f%d", i), "x")
+				}
+				h.git(h.policy.Workspace, "add", ".")
+				h.git(h.policy.Workspace, "commit", "-qm", "files")
+				h.git(h.policy.Workspace, "update-index", "--split-index")
+			},
+			in: "project", script: `rm nested; ` + makeNested + `git add nested`,
 		},
 		"repository that is added by an index in place": {
 			in: "project", script: makeNested + `cp .git/index x; GIT_INDEX_FILE=$PWD/x git add nested; cat x > .git/index; rm x`,

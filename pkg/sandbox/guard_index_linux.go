@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -24,7 +23,7 @@ import (
 type gitIndex struct {
 	File  string   // the index
 	Dir   string   // the top of the worktree
-	ID    string   // of the file when the sandbox began, "" if there was none
+	ID    fileID   // when the sandbox began
 	Links []string // what it or .gitmodules named then, below Dir
 	Hash  int      // bytes of an object's name
 }
@@ -38,31 +37,13 @@ const indexSettles = 100 * time.Millisecond
 // maxRepositories bounds what an index can make of a start.
 const maxRepositories = 1000
 
-// gitDirOf is where the repository of a worktree is, also if a file says so.
-func gitDirOf(dotGit string) string {
-	data, err := readSmall(dotGit)
-	if err != nil {
-		return dotGit
-	}
-	line, _, _ := strings.Cut(string(data), "\n")
-	dir, ok := strings.CutPrefix(strings.TrimRight(line, "\r"), "gitdir: ")
-	if !ok {
-		return dotGit
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(filepath.Dir(dotGit), dir)
-	}
-	return dir
-}
-
 // readIndex reads what the index of the worktree at dir names; config is that of its repository.
 func (t *tree) readIndex(dir, gitDir, config string) gitIndex {
 	x := gitIndex{File: filepath.Join(gitDir, "index"), Dir: dir, Hash: hashSize(config)}
-	id, size := identity(x.File)
-	if x.ID = id; id == "" {
+	if x.ID = identify(x.File); x.ID == (fileID{}) {
 		return x
 	}
-	if size >= cachedIndexSize {
+	if x.ID.Size >= cachedIndexSize {
 		if t.knownIndexes == nil {
 			t.knownIndexes = knownIndexes(t.policy.HomeState)
 		}
@@ -92,25 +73,27 @@ func knownIndexes(state string) (known []gitIndex) {
 // keepIndexes keeps what large indexes name, but for those so young that a change might not show in their times.
 func keepIndexes(state string, indexes []gitIndex) {
 	large := slices.DeleteFunc(slices.Clone(indexes), func(x gitIndex) bool {
-		info, err := os.Lstat(x.File)
-		if err != nil || info.Size() < cachedIndexSize {
-			return true
-		}
-		_, changed := inode.Of(info)
-		return time.Since(time.Unix(0, changed)) < indexSettles
+		return x.ID.Size < cachedIndexSize || time.Since(time.Unix(0, x.ID.Changed)) < indexSettles
 	})
 	if data, err := json.Marshal(large); err == nil {
 		_ = os.WriteFile(filepath.Join(state, indexesFile), data, 0o600) // if not, they are read again
 	}
 }
 
-// identity changes with a file's content; it is "" where there is none.
-func identity(file string) (id string, size int64) {
-	var s syscall.Stat_t
-	if err := syscall.Stat(file, &s); err != nil {
-		return "", 0
+// fileID changes with a file's content. That of none is zero.
+type fileID struct {
+	Inode         uint64
+	Changed, Size int64 // in nanoseconds, in bytes
+}
+
+func identify(file string) (id fileID) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return id
 	}
-	return fmt.Sprint(s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim), s.Size
+	id.Size = info.Size()
+	id.Inode, id.Changed = inode.Of(info)
+	return id
 }
 
 // hashSize is that of extensions.objectFormat in a repository's configuration.
@@ -262,7 +245,7 @@ func (x gitIndex) at(name string) string {
 // strangers are the paths below top that make git ask a repository which it did not ask before: those that an index names
 // anew.
 func (x gitIndex) strangers(top string) (paths []string) {
-	if id, _ := identity(x.File); id == "" || id == x.ID {
+	if id := identify(x.File); id == (fileID{}) || id == x.ID {
 		return nil
 	}
 	n, _ := x.read()

@@ -48,13 +48,8 @@ func (t *tree) guardRepository(dir string) (gitDir string) {
 		t.tooMany("submodules", maxRepositories)
 		return ""
 	}
-	gitDir = t.guardDotGit(dir)
-	own := gitDirOf(filepath.Join(dir, ".git"))
-	common := gitDir
-	if own != gitDir && filepath.Base(gitDir) == ".git" && !isDir(gitDir) { // a submodule's, which is in the one above
-		common = own
-	}
-	x := t.readIndex(dir, own, filepath.Join(common, "config"))
+	gitDir, own := t.guardDotGit(dir)
+	x := t.readIndex(dir, own, filepath.Join(gitDir, "config"))
 	x.Links = append(x.Links, submodules(filepath.Join(dir, ".gitmodules"))...)
 	t.guardInside(x)
 	return gitDir
@@ -76,8 +71,8 @@ func (t *tree) tooMany(what string, most int) {
 		Hint("use one of its directories as the workspace")
 }
 
-// guardDotGit guards the repository of a worktree itself, and says where it is.
-func (t *tree) guardDotGit(dir string) (gitDir string) {
+// guardDotGit guards the repository of a worktree itself, and says where it is and where it has what is the worktree's own.
+func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -94,13 +89,16 @@ func (t *tree) guardDotGit(dir string) (gitDir string) {
 			t.set(shim.Mount{Kind: shim.ReadWrite, Path: common, Source: common})
 			t.guardGit(common)
 			t.guardWorktree(own)
-			return common
+			return common, own
 		}
-		if own := gitDirOf(dotGit); t.canWrite(own) {
-			t.guardGit(own)
+		if own = pathIn(dotGit, "gitdir: "); own != "" {
+			if t.canWrite(own) {
+				t.guardGit(own)
+			}
+			return own, own
 		}
 	}
-	return dotGit
+	return dotGit, dotGit
 }
 
 // canWrite tells whether a directory of the workspace is not in one that is read-only.
@@ -161,14 +159,7 @@ func (t *tree) guardWorktree(own string) {
 
 // guardWorktreeInside guards a linked worktree that is in the workspace itself.
 func (t *tree) guardWorktreeInside(own, config string) {
-	data, err := readSmall(filepath.Join(own, "gitdir"))
-	if err != nil {
-		return
-	}
-	dotGit := strings.TrimSpace(string(data))
-	if !filepath.IsAbs(dotGit) {
-		dotGit = filepath.Join(own, dotGit)
-	}
+	dotGit := pathIn(filepath.Join(own, "gitdir"), "")
 	dir := filepath.Dir(dotGit)
 	if dir == t.top || !within(dir, t.top) || t.looked[dir] {
 		return
@@ -323,8 +314,8 @@ func setAside(path, state string) (to string, err error) {
 	return "", os.RemoveAll(path)
 }
 
-// takeAway sweeps and tells.
-func (b *box) takeAway() {
+// takeAway sweeps and tells. It says whether there was anything.
+func (b *box) takeAway() (found bool) {
 	moved, err := b.sweep.takeAway(b.policy)
 	for _, m := range moved {
 		if m[1] == "" {
@@ -335,11 +326,12 @@ func (b *box) takeAway() {
 	}
 	if err != nil {
 		b.notice(fmt.Sprintf("files appeared while the sandbox ran that programs of this machine would execute, and they cannot be removed: %v", err))
-		return
+		return true
 	}
 	if b.sweep = (sweep{}); b.lock != nil {
 		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
 	}
+	return len(moved) > 0
 }
 
 // guardFile keeps, below Policy.HomeState, the paths to sweep while a sandbox runs: if it is killed, the next one does it.
@@ -372,7 +364,5 @@ func (b *box) sweepLeft() bool {
 		return false // the usual case: no such file
 	}
 	b.sweep = decodeSweep(left)
-	found := len(b.sweep.found(b.policy)) > 0
-	b.takeAway()
-	return found
+	return b.takeAway()
 }
