@@ -1,13 +1,11 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -17,155 +15,192 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
-// head is the first process of a sandbox. It needs to know nothing of the policy until its plan comes, so it may be
-// started before that is known; without a plan it ends.
-type head struct {
-	cmd    *exec.Cmd
-	socket *os.File      // messages both ways
-	to     *os.File      // where its plan is to be written
-	up     func() error  // waits until it was started
-	runs   chan struct{} // closed when the command runs
-	done   chan struct{} // closed when nothing more is wanted of it
-	giveUp func()        // closes done
-	closed bool
-	mu     sync.Mutex // of closed and of sending, which must not meet a number that is another file's by now
+// head is the process at the head of a sandbox: its first one, or its keeper. It needs to know nothing of the policy until
+// its plan comes, so it may be started before that is known; without a plan it ends.
+type head interface {
+	// up waits until it was started.
+	up() error
+	// instruct gives it its plan, and the command its streams.
+	instruct(pl *shim.Plan, c *Command) error
+	// receive waits for the next thing that it says, with descriptors; the error is io.EOF when that was all.
+	receive() (shim.Message, []int, error)
+	// runs is called when the command does.
+	runs()
+	// signal has a signal sent to the command.
+	signal(s syscall.Signal) error
+	// pid is its process id, when it has said something.
+	pid() int
+	// kill ends it at once.
+	kill()
+	// copies tells whether a stream of the command goes through a pipe, which wait empties.
+	copies() bool
+	// wait waits for its end and says how that was, and for what is left to be copied.
+	wait() (Status, error)
+	// giveUp tells it that no plan will come.
+	giveUp()
+	// abandon ends one whose sandbox is not wanted after all, or has failed, and waits for its end.
+	abandon()
+	// close is called when nothing more is wanted of it.
+	close()
 }
 
-// newHead starts the process in the background, with the streams of c.
-func newHead(args []string, attr *syscall.SysProcAttr, c *Command) *head {
-	h := &head{runs: make(chan struct{}), done: make(chan struct{})}
-	h.giveUp = sync.OnceFunc(func() { close(h.done) })
-	plan, to, err := os.Pipe()
-	if err != nil {
-		h.up = func() error { return err }
-		return h
-	}
-	h.to = to
+// line is a socket to a process: messages both ways.
+type line struct {
+	socket *os.File
+	mu     sync.Mutex // of closed and of sending, which must not meet a number that is another file's by now
+	closed bool
+}
+
+// newLine returns the other end, too.
+func newLine() (*line, *os.File, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		plan.Close()
-		h.up = func() error { return fmt.Errorf("socketpair: %w", err) }
-		return h
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
-	h.socket = os.NewFile(uintptr(pair[0]), "shim")
-	theirs := os.NewFile(uintptr(pair[1]), "parent")
+	return lineOf(pair[0]), os.NewFile(uintptr(pair[1]), "parent"), nil
+}
 
-	h.cmd = exec.Command("/proc/self/exe") //nolint:noctx // the context comes with the policy, in startBox
-	h.cmd.Args = args
-	// The command's environment is in the plan; this is the shim's own. It does one thing after the other and lives
+func lineOf(socket int) *line { return &line{socket: os.NewFile(uintptr(socket), "sandbox")} }
+
+func (l *line) send(packet []byte, fds ...int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return os.ErrProcessDone
+	}
+	return shim.SendPacket(int(l.socket.Fd()), packet, fds)
+}
+
+func (l *line) packet() ([]byte, []int, error) { return shim.ReceivePacket(int(l.socket.Fd())) }
+
+func (l *line) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.closed = true
+		l.socket.Close()
+	}
+}
+
+// itself is this executable under another name.
+func itself(name string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe") //nolint:noctx // the context comes with the policy, in startBox
+	cmd.Args = []string{name}
+	// The command's environment is in the plan; this is the program's own. It does one thing after the other and lives
 	// briefly or sleeps: more threads, collecting garbage, and asking the cgroup how many threads to have, would only cost.
-	h.cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
-	h.cmd.Stdin, h.cmd.Stdout, h.cmd.Stderr = h.input(c.Stdin), throughPipe(c.Stdout), throughPipe(c.Stderr)
-	h.cmd.WaitDelay = copyDelay
-	h.cmd.ExtraFiles = []*os.File{theirs, plan}
-	h.cmd.SysProcAttr = attr
-	spawned := make(chan error, 1)
-	h.up = sync.OnceValue(func() error { return <-spawned })
+	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
+	return cmd
+}
+
+// launch starts a program in the background. What it has of our files is closed then. It returns what waits until it was started.
+func launch(cmd *exec.Cmd, stop <-chan struct{}, theirs ...*os.File) (up func() error) {
+	cmd.ExtraFiles = theirs
+	started := make(chan error, 1)
 	go func() {
 		// The kernel sends the death signal when the *thread* that started the process ends.
 		runtime.LockOSThread()
-		err := h.cmd.Start()
-		plan.Close()
-		theirs.Close()
-		spawned <- err
+		err := cmd.Start()
+		for _, f := range theirs {
+			f.Close()
+		}
+		started <- err
 		if err == nil {
-			<-h.done
+			<-stop
 		}
 	}()
 	runtime.Gosched() // it is what everything waits for in the end: it goes first
-	return h
+	return sync.OnceValue(func() error { return <-started })
 }
 
-// namespacesHead is the first process of a sandbox of the tier namespaces, in them.
-func namespacesHead(c *Command) *head {
-	return newHead([]string{shim.Name, strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())}, &syscall.SysProcAttr{
-		// The ids are mapped by the shim itself, because with CLONE_VFORK this process's thread sleeps until the shim is
-		// there. It spares a copy of this process's page tables.
-		Cloneflags: unix.CLONE_VFORK | unix.CLONE_VM |
-			unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-		// The shim has to build the sandbox after an exec, which takes capabilities from an ordinary uid.
-		AmbientCaps: setupCapabilities,
-		Pdeathsig:   syscall.SIGKILL,
-	}, c)
+// keeper is the head of a sandbox without namespaces: a process outside of it.
+type keeper struct {
+	*line
+	streams *streams
+	cmd     *exec.Cmd
+	to      *os.File // where its plan is to be written
+	upFunc  func() error
+	running chan struct{} // closed when the command runs
+	stop    chan struct{} // closed when nothing more is wanted
+	stopped sync.Once
 }
 
-// abandon ends a process whose sandbox is not wanted after all, or has failed, and waits for its end.
-func (h *head) abandon() {
-	h.giveUp()
-	if h.to != nil {
-		h.to.Close() // for the second time, if the plan was sent
+func newKeeper(c *Command) (*keeper, error) {
+	k := &keeper{running: make(chan struct{}), stop: make(chan struct{})}
+	var err error
+	if k.streams, err = newStreams(c, k.running, k.stop); err != nil {
+		return nil, err
 	}
-	if h.up() == nil {
-		_ = h.cmd.Wait() // without a plan, and without the thread that started it, it ends
+	plan, to, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	line, theirs, err := newLine()
+	if err != nil {
+		return nil, errors.Join(err, plan.Close(), to.Close())
+	}
+	k.line, k.to = line, to
+	k.cmd = itself(shim.KeeperName)
+	k.cmd.Stdin, k.cmd.Stdout, k.cmd.Stderr = k.streams.files[0], k.streams.files[1], k.streams.files[2]
+	k.upFunc = launch(k.cmd, k.stop, theirs, plan)
+	return k, nil
+}
+
+func (k *keeper) up() error { return k.upFunc() }
+
+func (k *keeper) instruct(pl *shim.Plan, _ *Command) error {
+	k.streams.handedOver()
+	// A head that died cannot be told; it is known by the end of its socket.
+	if _, err := k.to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	return k.to.Close()
+}
+
+func (k *keeper) receive() (shim.Message, []int, error) {
+	packet, fds, err := k.packet()
+	if err != nil {
+		return shim.Message{}, nil, err
+	}
+	m, err := shim.ParseMessage(packet)
+	return m, fds, err
+}
+
+func (k *keeper) runs() { close(k.running) }
+
+func (k *keeper) signal(s syscall.Signal) error { return k.send(shim.Message{Signal: s}.Packet()) }
+
+func (k *keeper) pid() int { return k.cmd.Process.Pid }
+
+// A keeper that is killed could not end what it started: it is asked to first.
+func (k *keeper) kill() {
+	if k.up() != nil {
+		return
+	}
+	_ = k.signal(syscall.SIGKILL)
+	time.AfterFunc(copyDelay, func() { _ = k.cmd.Process.Kill() }) // it may have ended
+}
+
+func (k *keeper) copies() bool { return k.streams.copied() }
+
+func (k *keeper) wait() (Status, error) {
+	st, err := status(k.cmd.Wait())
+	return st, errors.Join(err, k.streams.wait())
+}
+
+func (k *keeper) giveUp() {
+	k.stopped.Do(func() { close(k.stop) })
+	k.to.Close() // for the second time, if the plan was sent
+}
+
+func (k *keeper) abandon() {
+	k.giveUp()
+	k.streams.handedOver()
+	if k.up() == nil {
+		_, _ = k.wait()
 	}
 }
 
-func (h *head) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	h.giveUp()
-	if h.socket != nil {
-		h.socket.Close()
-	}
-}
-
-// signal has the process send a signal to the command.
-func (h *head) signal(sig os.Signal) error {
-	s, ok := sig.(syscall.Signal)
-	if !ok {
-		return fmt.Errorf("signal %v cannot be sent", sig)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return os.ErrProcessDone
-	}
-	return shim.Send(int(h.socket.Fd()), shim.Message{Signal: s}, nil)
-}
-
-// setupCapabilities are what building the sandbox takes, in the new user namespace only.
-var setupCapabilities = []uintptr{
-	unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_SYS_CHROOT,
-	unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_CHOWN, unix.CAP_MKNOD, unix.CAP_SETUID, unix.CAP_SETGID,
-}
-
-// copyDelay is how long after the end of the command its streams may still be copied.
-const copyDelay = 10 * time.Second
-
-// input is what the process gets for the command's input. What has to be copied is not read before the command
-// runs: if it never does, it is left to whoever comes next.
-func (h *head) input(r io.Reader) io.Reader {
-	if f, ok := r.(*os.File); r == nil || ok && !reopenable(f) {
-		return r
-	}
-	return &heldBack{r, h}
-}
-
-type heldBack struct {
-	from io.Reader
-	head *head
-}
-
-func (r *heldBack) Read(p []byte) (int, error) {
-	select {
-	case <-r.head.runs:
-		return r.from.Read(p)
-	case <-r.head.done:
-		return 0, io.EOF
-	}
-}
-
-// throughPipe keeps a file on the host from being handed into the sandbox: by /proc/self/fd the command
-// could open it again, for writing, past all mounts. Terminals, pipes and sockets go in as they are.
-func throughPipe(w io.Writer) io.Writer {
-	if f, ok := w.(*os.File); ok && reopenable(f) {
-		return struct{ io.Writer }{f}
-	}
-	return w
-}
-
-func reopenable(f *os.File) bool {
-	info, err := f.Stat()
-	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) == 0
+func (k *keeper) close() {
+	k.stopped.Do(func() { close(k.stop) })
+	k.line.close()
 }

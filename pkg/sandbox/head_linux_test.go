@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // What was begun for a sandbox that is not wanted after all goes without a trace, and its input is left to who comes next.
@@ -92,7 +92,7 @@ func fileWith(t *testing.T, text string) *os.File {
 	return f
 }
 
-// children counts the shims that this process has started.
+// children counts the first processes, and those on the way to them, that this process has started.
 func children(t *testing.T) int {
 	t.Helper()
 	n := 0
@@ -106,7 +106,8 @@ func children(t *testing.T) int {
 			continue // a thread that ended
 		}
 		for _, pid := range strings.Fields(string(data)) {
-			if args, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && strings.HasPrefix(string(args), shim.Name) {
+			// What was started has its arguments wiped, and what was not yet has no other name.
+			if name, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil && (string(name) == first.Name+"\n" || string(name) == "exe\n") {
 				n++
 			}
 		}

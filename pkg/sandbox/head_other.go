@@ -3,10 +3,9 @@
 package sandbox
 
 // head is a sandbox that was begun: nothing here.
-type head struct{}
+type head interface {
+	abandon()
+	close()
+}
 
-func namespacesHead(*Command) *head { return nil }
-
-func (*head) abandon() {}
-
-func (*head) close() {}
+func begin() head { return nil }

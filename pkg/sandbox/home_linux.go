@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 // usedWork is where a directory of overlayfs goes that was in use, beside it.
@@ -43,6 +45,56 @@ func removeUsedWork(state string) error {
 		}
 	}
 	return os.RemoveAll(used)
+}
+
+// clearWay removes what an earlier turn put in the way of the plan's mounts, where these lie in the home: it is in the layer of changes
+// only, and would send a mount elsewhere. The home's lock must be held.
+func clearWay(pl *shim.Plan) error {
+	home := pl.Home.Host
+	upper, err := os.OpenRoot(filepath.Join(pl.Home.State, "upper"))
+	if err != nil {
+		return err
+	}
+	defer upper.Close()
+	top := "" // the last mount in the home; what lies in that is not the home's
+	for _, op := range pl.Mounts {
+		rel, err := filepath.Rel(home, op.Path)
+		if err != nil || rel == "." || !filepath.IsLocal(rel) || top != "" && within(op.Path, top) {
+			continue
+		}
+		if op.Kind != shim.Hide || op.Blank == shim.BlankParent {
+			top = op.Path
+		}
+		isDir := op.Kind != shim.File && (op.Source == "" && op.Blank != shim.BlankFile || isDir(op.Source))
+		if err := clearPath(upper, rel, isDir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clearPath removes what is in the place of a path or of a directory above it.
+func clearPath(upper *os.Root, rel string, dir bool) error {
+	for i := range len(rel) + 1 {
+		if i < len(rel) && rel[i] != '/' {
+			continue
+		}
+		info, err := upper.Lstat(rel[:i])
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		whiteout := info.Mode()&fs.ModeCharDevice != 0
+		if wantDir := i < len(rel) || dir; !whiteout && (wantDir != info.IsDir() || info.Mode()&fs.ModeSymlink != 0) {
+			return upper.RemoveAll(rel[:i])
+		}
+		if whiteout {
+			return nil // nothing is there
+		}
+	}
+	return nil
 }
 
 // mountsBelow lists what is mounted below a directory.

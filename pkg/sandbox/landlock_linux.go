@@ -6,8 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,14 +45,12 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 	if name, err := os.Hostname(); err == nil {
 		names = append(names, strings.ToLower(name))
 	}
-	process, err := startBox(ctx, p, c, newHead([]string{shim.KeeperName}, &syscall.SysProcAttr{}, c), mechanics{
-		tier: Landlock, plan: l.plan, take: l.supervise, localNames: names,
-		// A keeper that is killed could not end what it started: it is asked to first.
-		kill: func(b *box) {
-			_ = b.signal(syscall.SIGKILL)
-			time.AfterFunc(copyDelay, b.killHead)
-		},
-	})
+	k, err := newKeeper(c)
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	process, err := startBox(ctx, p, c, k, mechanics{tier: Landlock, plan: l.plan, take: l.supervise, localNames: names})
 	if err != nil {
 		l.close()
 		return nil, err

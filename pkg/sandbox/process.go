@@ -40,13 +40,13 @@ func Start(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 // as to find out what to do in them, and the one does not depend on the other.
 type Beginning struct {
 	Command *Command
-	head    *head // nil where nothing was begun
+	head    head // nil where nothing was begun
 }
 
 // Begin begins a sandbox for a command whose streams are known; the rest of it may be set until Start. What is begun
 // must be started or closed.
 func Begin(c *Command) *Beginning {
-	return &Beginning{Command: c, head: namespacesHead(c)}
+	return &Beginning{Command: c, head: begin()}
 }
 
 // Start is like the function Start.
@@ -91,10 +91,17 @@ func status(err error) (Status, error) {
 	case !errors.As(err, &exit):
 		return Status{Code: -1}, fmt.Errorf("wait for the command: %w", err)
 	}
-	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return Status{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}, nil
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok {
+		return statusOf(ws), nil
 	}
 	return Status{Code: exit.ExitCode()}, nil
+}
+
+func statusOf(ws syscall.WaitStatus) Status {
+	if ws.Signaled() {
+		return Status{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+	}
+	return Status{Code: ws.ExitStatus()}
 }
 
 // NoCommandError says that the sandbox works but the command cannot be executed in it.

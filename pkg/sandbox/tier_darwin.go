@@ -6,7 +6,7 @@ import (
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
-func startTier(ctx context.Context, p *Policy, c *Command, _ *head) (*Process, error) {
+func startTier(ctx context.Context, p *Policy, c *Command, _ head) (*Process, error) {
 	switch p.Tier {
 	case "", Auto, Seatbelt:
 		return startSeatbelt(ctx, p, c)

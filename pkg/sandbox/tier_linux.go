@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,7 +21,7 @@ import (
 )
 
 // startTier goes on from a head in namespaces that was begun, unless that is nil, and ends it where it is not wanted.
-func startTier(ctx context.Context, p *Policy, c *Command, begun *head) (*Process, error) {
+func startTier(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
 	err := p.Check()
 	if err == nil {
 		switch p.Tier {
@@ -47,7 +46,7 @@ func startTier(ctx context.Context, p *Policy, c *Command, begun *head) (*Proces
 }
 
 // startStrongest starts the command in the first tier that works here.
-func startStrongest(ctx context.Context, p *Policy, c *Command, begun *head) (*Process, error) {
+func startStrongest(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
 	process, err := startNamespaces(ctx, p, c, begun)
 	if fault.CodeOf(err) != fault.SandboxUnavailable || ctx.Err() != nil {
 		return process, err
@@ -69,7 +68,6 @@ type mechanics struct {
 	tier Tier
 	plan func(b *box, c *Command) (*shim.Plan, error)
 	take func(b *box, fds []int) error // the descriptors that the shim hands over
-	kill func(b *box)                  // ends the sandbox at once
 	// names of the sandbox itself, where it reads no hosts file
 	localNames []string
 }
@@ -77,7 +75,7 @@ type mechanics struct {
 // box is a sandbox of a tier of Linux, seen from the host.
 type box struct {
 	mechanics
-	*head
+	head
 	policy  *Policy
 	gateway *gateway.Gateway
 	sweep   sweep       // what to look at again at the end
@@ -87,53 +85,46 @@ type box struct {
 	ended   chan shim.Message // closed without a value when the shim said nothing
 }
 
-func startNamespaces(ctx context.Context, p *Policy, c *Command, begun *head) (*Process, error) {
+func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
 	if begun == nil {
-		begun = namespacesHead(c)
+		begun = begin()
 	}
-	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve, kill: (*box).killHead})
+	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
 }
 
 // startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
-func startBox(ctx context.Context, p *Policy, c *Command, h *head, m mechanics) (*Process, error) {
+func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (*Process, error) {
 	b := &box{mechanics: m, head: h, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
 	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program()})
 	go b.listen()
-	b.keep = context.AfterFunc(ctx, func() {
-		if b.up() == nil {
-			b.kill(b)
-		}
-	})
-	err := b.instruct(c)
+	b.keep = context.AfterFunc(ctx, b.kill)
+	err := b.instructHead(c)
 	if err == nil {
 		err = <-b.started
 	}
 	if err != nil {
-		b.abandon()
+		b.giveUp()
 		for range b.ended {
 			// Until nobody reads the socket any more.
 		}
+		b.abandon()
 		b.close()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start the sandbox: %w", ctx.Err())
 		}
 		return nil, err
 	}
-	close(b.runs)
-	return &Process{tier: b.tier, wait: b.wait, signal: b.signal, denials: b.denials}, nil
+	b.runs()
+	return &Process{tier: b.tier, wait: b.waitCommand, signal: b.signalCommand, denials: b.denials}, nil
 }
 
-// instruct makes the plan and sends it to the head, which gives up without one.
-func (b *box) instruct(c *Command) error {
+// instructHead makes the plan and sends it to the head, which gives up without one.
+func (b *box) instructHead(c *Command) error {
 	pl, err := b.plan(b, c)
 	if err != nil {
 		return err
 	}
-	// A head that died cannot be told; it is known by the end of its socket.
-	if _, err := b.to.Write(pl.Encode()); err != nil && !errors.Is(err, syscall.EPIPE) {
-		return fmt.Errorf("send the plan: %w", err)
-	}
-	if err := b.to.Close(); err != nil {
+	if err := b.instruct(pl, c); err != nil {
 		return fmt.Errorf("send the plan: %w", err)
 	}
 	if b.tier == Namespaces && b.lock != nil {
@@ -163,6 +154,11 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 			return nil, err
 		}
 		pl.Home.Shared = shared
+	}
+	if b.lock != nil {
+		if err := clearWay(pl); err != nil {
+			return nil, fault.New(fault.SandboxUnavailable, "clear the sandbox's home in %s: %w", pl.Home.State, err)
+		}
 	}
 	return pl, b.noteSweep(sweep)
 }
@@ -234,7 +230,7 @@ func (b *box) listen() {
 		}
 	}
 	for {
-		m, fds, err := shim.Receive(int(b.socket.Fd()))
+		m, fds, err := b.receive()
 		switch {
 		case err != nil:
 			fail(unavailable(errors.New("the process that builds the sandbox died")))
@@ -299,46 +295,28 @@ func (b *box) until(stop, serve func() error) {
 	go func() { _ = serve() }()
 }
 
-func (b *box) wait() (Status, error) {
+func (b *box) waitCommand() (Status, error) {
 	defer b.close()
-	var m shim.Message
-	var told bool
-	if !b.copies() {
-		if m, told = <-b.ended; told && m.Alone {
-			// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
-			go func() { _ = b.cmd.Wait() }()
-			return Status{Code: m.Code, Signal: m.Signal}, nil
-		}
+	m, told := <-b.ended
+	if told && m.Alone && !b.copies() {
+		// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
+		go func() { _, _ = b.wait() }()
+		return Status{Code: m.Code, Signal: m.Signal}, nil
 	}
-	waitErr := b.cmd.Wait()
-	if !told {
-		m, told = <-b.ended
-	}
+	b.giveUp()
+	st, err := b.wait()
 	if told {
-		return Status{Code: m.Code, Signal: m.Signal}, copyError(waitErr)
+		st = Status{Code: m.Code, Signal: m.Signal}
 	}
-	return status(waitErr) // the shim was killed, and all with it
+	return st, err // not told, the head was killed, and all with it
 }
 
-// killHead kills the first process, and the kernel all others of its namespace.
-func (b *box) killHead() { _ = b.cmd.Process.Kill() } // it may have ended
-
-// copies tells whether a stream of the command goes through a pipe, which Wait empties.
-func (b *box) copies() bool {
-	for _, stream := range []any{b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr} {
-		if _, file := stream.(*os.File); stream != nil && !file {
-			return true
-		}
+func (b *box) signalCommand(sig os.Signal) error {
+	s, ok := sig.(syscall.Signal)
+	if !ok {
+		return fmt.Errorf("signal %v cannot be sent", sig)
 	}
-	return false
-}
-
-// copyError is what is left of an error of exec.Cmd.Wait when the exit status is known otherwise.
-func copyError(err error) error {
-	if _, ok := errors.AsType[*exec.ExitError](err); ok || errors.Is(err, exec.ErrWaitDelay) {
-		return nil
-	}
-	return err
+	return b.signal(s)
 }
 
 func (b *box) close() {
@@ -356,7 +334,7 @@ func (b *box) program() func(network string, from, to netip.AddrPort) string {
 	if b.tier != Namespaces {
 		return nil
 	}
-	finder := sync.OnceValue(func() *asker.Finder { return asker.NewFinder(b.cmd.Process.Pid) })
+	finder := sync.OnceValue(func() *asker.Finder { return asker.NewFinder(b.pid()) })
 	return func(network string, from, to netip.AddrPort) string { return finder().Program(network, from, to) }
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
-func startTier(context.Context, *Policy, *Command, *head) (*Process, error) {
+func startTier(context.Context, *Policy, *Command, head) (*Process, error) {
 	e := fault.New(fault.SandboxUnavailable, "there is no sandbox on %s", runtime.GOOS)
 	if runtime.GOOS == "windows" {
 		e = e.Hint("run sesame in WSL2, which has Linux's: https://learn.microsoft.com/windows/wsl/install")

@@ -131,7 +131,7 @@ func startConfined(plan []byte) (pid int, failed *Message, err error) {
 	if err != nil || len(said) == 0 {
 		return pid, nil, err
 	}
-	m, err := decodeMessage(said)
+	m, err := ParseMessage(said)
 	return pid, &m, err
 }
 
@@ -208,7 +208,7 @@ func removeRun(dir string) {
 
 // runConfined confines this process and makes it the command. Only where it cannot does it return.
 func runConfined() error {
-	_, err := unix.Write(confinedStatus, becomeCommand().encode())
+	_, err := unix.Write(confinedStatus, becomeCommand().Packet())
 	return err
 }
 

@@ -23,33 +23,34 @@ type Message struct {
 	Signal syscall.Signal
 }
 
-// Send writes one packet, with descriptors if there are any.
-func Send(socket int, m Message, fds []int) error {
-	data := m.encode()
+// Send writes one message, with descriptors if there are any.
+func Send(socket int, m Message, fds []int) error { return SendPacket(socket, m.Packet(), fds) }
+
+// SendPacket writes one packet, likewise.
+func SendPacket(socket int, packet []byte, fds []int) error {
 	var oob []byte
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	return ignoringEINTR(func() error { return unix.Sendmsg(socket, data, oob, nil, unix.MSG_NOSIGNAL) })
+	return ignoringEINTR(func() error { return unix.Sendmsg(socket, packet, oob, nil, unix.MSG_NOSIGNAL) })
 }
 
-// MaxListeners bounds the descriptors in one Message (SCM_MAX_FD of the kernel).
+// MaxListeners bounds the descriptors in one packet (SCM_MAX_FD of the kernel).
 const MaxListeners = 253
 
-// Receive reads one packet; its error is io.EOF when the other side is gone.
-func Receive(socket int) (Message, []int, error) {
-	var m Message
-	data, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*MaxListeners))
+// ReceivePacket reads one packet; its error is io.EOF when the other side is gone.
+func ReceivePacket(socket int) ([]byte, []int, error) {
+	packet, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*MaxListeners))
 	var n, oobn int
 	err := ignoringEINTR(func() (err error) {
-		n, oobn, _, _, err = unix.Recvmsg(socket, data, oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, _, _, err = unix.Recvmsg(socket, packet, oob, unix.MSG_CMSG_CLOEXEC)
 		return err
 	})
 	if err != nil {
-		return m, nil, err
+		return nil, nil, err
 	}
 	if n == 0 {
-		return m, nil, io.EOF
+		return nil, nil, io.EOF
 	}
 	var fds []int
 	if cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil {
@@ -59,8 +60,16 @@ func Receive(socket int) (Message, []int, error) {
 			}
 		}
 	}
-	m, err = decodeMessage(data[:n])
-	return m, fds, err
+	return packet[:n], fds, nil
+}
+
+// receive reads one message.
+func receive(socket int) (Message, error) {
+	packet, _, err := ReceivePacket(socket)
+	if err != nil {
+		return Message{}, err
+	}
+	return ParseMessage(packet)
 }
 
 func ignoringEINTR(f func() error) error {

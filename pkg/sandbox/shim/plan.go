@@ -1,11 +1,11 @@
-// Package shim is the process that builds a sandbox from the inside and is its
-// PID 1. The parent starts sesame again, in new namespaces, with a Plan.
+// Package shim carries out a Plan: with namespaces as a script for the first process of a sandbox (package first), without them by
+// processes that are sesame, started again.
 package shim
 
 import "os"
 
-// Plan is a Policy spelled out for the shim: what to mount, where to listen, what
-// to run. The parent makes it, where it can still see the host; the shim only carries it out.
+// Plan is a Policy spelled out: what to mount, where to listen, what
+// to run. The parent makes it, where it can still see the host; carrying it out decides nothing.
 type Plan struct {
 	Mounts   []Mount
 	Home     *Layers

@@ -213,16 +213,25 @@ var modeCalls = slices.Concat(chmodCalls, []modeCall{
 	{unix.SYS_MKNODAT, 2, 0},
 }, modeCallsHere)
 
-// installFilter puts a filter on this thread and all that come of it, with SECCOMP_FILTER_FLAG_TSYNC on all threads.
-// With SECCOMP_FILTER_FLAG_NEW_LISTENER it returns the descriptor that hears of calls.
-func installFilter(program []bpf.Instruction, flags uintptr) (listener int, err error) {
+// assemble makes a program what the kernel takes.
+func assemble(program []bpf.Instruction) ([]unix.SockFilter, error) {
 	raw, err := bpf.Assemble(program)
 	if err != nil {
-		return -1, fmt.Errorf("assemble the system call filter: %w", err)
+		return nil, fmt.Errorf("assemble the system call filter: %w", err)
 	}
 	insns := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		insns[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return insns, nil
+}
+
+// installFilter puts a filter on this thread and all that come of it. With SECCOMP_FILTER_FLAG_NEW_LISTENER it returns the
+// descriptor that hears of calls.
+func installFilter(program []bpf.Instruction, flags uintptr) (listener int, err error) {
+	insns, err := assemble(program)
+	if err != nil {
+		return -1, err
 	}
 	prog := unix.SockFprog{Len: uint16(len(insns)), Filter: &insns[0]}
 	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))

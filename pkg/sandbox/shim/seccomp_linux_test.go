@@ -2,11 +2,7 @@ package shim
 
 import (
 	"encoding/binary"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -84,34 +80,6 @@ func run(t *testing.T, vm *bpf.VM, data []byte) uint32 {
 		t.Fatal(err)
 	}
 	return uint32(verdict)
-}
-
-// Whoever starts the shim by its name, outside of new namespaces, must not have his network rerouted by it.
-func TestShimOutside(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-	cmd.Args = []string{Name, "0", "0"}
-	// In a network of its own, to see what becomes of that one; but it is not the first process.
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	socket, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := os.NewFile(uintptr(socket[0]), "ours"), os.NewFile(uintptr(socket[1]), "theirs")
-	defer ours.Close()
-	cmd.ExtraFiles = []*os.File{theirs}
-	err = cmd.Run()
-	theirs.Close()
-	if err == nil {
-		t.Error("it did not fail")
-	}
-	m, fds, err := Receive(int(ours.Fd()))
-	if err != nil || len(fds) > 0 || !strings.Contains(m.Failed, "not the first process") {
-		t.Errorf("%+v, %v, %v", m, fds, err)
-	}
 }
 
 func TestSearch(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -15,23 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Name is argv[0] of the process that builds the sandbox and is its PID 1: sesame itself, executed again.
-const Name = "sesame-sandbox"
-
 // Descriptors that the parent hands to the shim.
 const (
 	shimSocket = 3 // messages both ways, and the listeners
 	shimPlan   = 4 // the plan, to be read to its end
 )
 
-// init makes the shim of a process that was started as one, and then does not return. It is not a function to be called from
-// main, because all that a large program initialises before main would be part of the start of every
-// sandbox; the packages that this one needs are few, and Go initialises a package as soon as it can.
+// init makes one of the processes of a sandbox without namespaces of a process that was started as one, and then does not return. It
+// is not a function to be called from main, because all that a large program initialises before main would be part of the
+// start of every sandbox.
 func init() {
 	if len(os.Args) == 0 {
 		return
 	}
-	run, ok := map[string]func() error{Name: runShim, KeeperName: keepConfined, confinedName: runConfined}[os.Args[0]]
+	run, ok := map[string]func() error{KeeperName: keepConfined, confinedName: runConfined}[os.Args[0]]
 	if !ok {
 		return
 	}
@@ -43,97 +39,6 @@ func init() {
 		syscall.Exit(1)
 	}
 	syscall.Exit(0) // at once: how the command ended was told
-}
-
-func runShim() error {
-	// What follows is for new namespaces only: done in the caller's, it would take his network away.
-	if os.Getpid() != 1 || len(os.Args) != 3 {
-		return errors.New("not the first process of a sandbox")
-	}
-	if err := mapIDs(os.Args[1], os.Args[2]); err != nil {
-		return fmt.Errorf("user namespace: %w", err)
-	}
-	// Nothing that the caller's shell or CI left open may reach the command.
-	if err := unix.CloseRange(shimSocket, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close_range: %w", err)
-	}
-	// What every sandbox needs is made while the parent still makes the plan.
-	nameservers, err := openNetwork()
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	r, err := newRoot()
-	if err != nil {
-		return fmt.Errorf("files: %w", err)
-	}
-	pl, _, err := readPlan()
-	if err != nil {
-		return err
-	}
-	listeners, err := listenOn(pl.Ports, pl.IPv6)
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	listeners = append(nameservers, listeners...)
-	if err := Send(shimSocket, Message{Listening: true}, listeners); err != nil {
-		return fmt.Errorf("hand over listeners: %w", err)
-	}
-	for _, fd := range listeners {
-		unix.Close(fd)
-	}
-	if err := r.build(pl); err != nil {
-		return fmt.Errorf("files: %w", err)
-	}
-	for _, n := range r.notices {
-		if err := Send(shimSocket, Message{Notice: n}, nil); err != nil {
-			return err
-		}
-	}
-	if !pl.Terminal {
-		if _, err := unix.Setsid(); err != nil {
-			return fmt.Errorf("setsid: %w", err)
-		}
-	}
-	path, err := lookPath(pl.Args[0], pl.Env, pl.Dir)
-	if err != nil {
-		return Send(shimSocket, Message{NoCommand: err.Error(), Code: noCommandCode(err)}, nil)
-	}
-	if err := dropPrivileges(pl); err != nil {
-		return fmt.Errorf("drop privileges: %w", err)
-	}
-	if pl.Terminal {
-		// In the caller's process group, keys at the terminal reach PID 1 as well; they are meant for the command.
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
-	}
-	pid, err := syscall.ForkExec(path, pl.Args, &syscall.ProcAttr{Dir: pl.Dir, Env: pl.Env, Files: []uintptr{0, 1, 2}})
-	if err != nil {
-		return Send(shimSocket, Message{NoCommand: fmt.Sprintf("%s: %v", pl.Args[0], err), Code: noCommandCode(err)}, nil)
-	}
-	// The command cannot make this process's other threads do anything; it is the second lock. Failing ends all.
-	if err := dropCapabilitiesOfAll(); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
-	}
-	if err := Send(shimSocket, Message{Started: true}, nil); err != nil {
-		return err // the parent is gone: ending PID 1 ends all
-	}
-	go obeyParent(pid, func() { syscall.Exit(1) })
-	return Send(shimSocket, end(reap(pid)), nil)
-}
-
-// mapIDs makes one id of each kind known in the user namespace, the user's own: files look inside as they do outside.
-func mapIDs(uid, gid string) error {
-	for _, f := range [][2]string{{"setgroups", "deny"}, {"uid_map", uid + " " + uid + " 1"}, {"gid_map", gid + " " + gid + " 1"}} {
-		fd, err := unix.Open("/proc/self/"+f[0], unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f[0], err)
-		}
-		_, err = unix.Write(fd, []byte(f[1]))
-		unix.Close(fd)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f[0], err)
-		}
-	}
-	return nil
 }
 
 // readPlan reads the plan to its end; without one the parent has thought better of it.
@@ -175,7 +80,7 @@ func end(m Message) Message {
 // signal can be lost with the thread that it belongs to, the end of the socket cannot.
 func obeyParent(pid int, gone func()) {
 	for {
-		m, _, err := Receive(shimSocket)
+		m, err := receive(shimSocket)
 		if err != nil {
 			gone()
 			return
@@ -237,6 +142,14 @@ func executable(path string) error {
 		return &os.PathError{Op: "exec", Path: path, Err: err}
 	}
 	return nil
+}
+
+// NoCommand is the message that a command cannot be executed.
+func NoCommand(name string, why error) Message {
+	if errors.Is(why, os.ErrNotExist) && !strings.Contains(name, "/") {
+		why = exec.ErrNotFound
+	}
+	return Message{NoCommand: (&exec.Error{Name: name, Err: why}).Error(), Code: noCommandCode(why)}
 }
 
 // noCommandCode is what shells exit with: 127 for what is not there, 126 for what cannot be executed.

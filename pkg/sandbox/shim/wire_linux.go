@@ -3,7 +3,6 @@ package shim
 import (
 	"encoding/binary"
 	"errors"
-	"os"
 	"syscall"
 )
 
@@ -89,69 +88,29 @@ func (r *reader) err() error {
 	return nil
 }
 
-// Encode is the plan as bytes for the shim's pipe.
+// Encode is the plan as bytes for the keeper's pipe, without what only namespaces have.
 func (p *Plan) Encode() []byte {
 	w := &writer{b: make([]byte, 0, 16<<10)}
-	write(w, p.Mounts, func(m Mount) {
-		w.text(string(m.Kind))
-		w.text(m.Path)
-		w.text(m.Source)
-		w.text(string(m.Data))
-		w.uint(uint64(m.Mode))
-		w.texts(m.Also)
-		w.text(string(m.Blank))
-	})
-	w.bool(p.Home != nil)
-	if h := p.Home; h != nil {
-		w.text(h.Host)
-		w.text(h.State)
-		w.bool(h.Bare)
-		w.bool(h.Shared)
-		w.texts(h.Absent)
-		write(w, h.Dirs, func(d DirMode) { w.text(d.Path); w.uint(uint64(d.Mode)) })
-	}
-	write(w, p.Ports, func(port int) { w.uint(uint64(port)) })
-	w.bool(p.IPv6)
 	w.texts(p.Args)
 	w.text(p.Dir)
 	w.texts(p.Env)
 	w.bool(p.Terminal)
 	w.bool(p.Strict)
-	w.bool(p.Confine != nil)
-	if c := p.Confine; c != nil {
-		write(w, c.Grants, func(g Grant) { w.text(g.Path); w.text(string(g.Access)) })
-		w.text(c.Remove)
-	}
+	write(w, p.Confine.Grants, func(g Grant) { w.text(g.Path); w.text(string(g.Access)) })
+	w.text(p.Confine.Remove)
 	return w.b
 }
 
 // DecodePlan reads what Encode wrote.
 func DecodePlan(data []byte) (*Plan, error) {
 	r := &reader{b: data}
-	p := &Plan{}
-	p.Mounts = read(r, func() Mount {
-		m := Mount{Kind: Kind(r.text()), Path: r.text(), Source: r.text()}
-		if data := r.bytes(); len(data) > 0 {
-			m.Data = data
-		}
-		m.Mode, m.Also, m.Blank = os.FileMode(r.uint()), r.texts(), Blank(r.text())
-		return m
-	})
-	if r.bool() {
-		p.Home = &Layers{Host: r.text(), State: r.text(), Bare: r.bool(), Shared: r.bool(), Absent: r.texts()}
-		p.Home.Dirs = read(r, func() DirMode { return DirMode{r.text(), os.FileMode(r.uint())} })
-	}
-	p.Ports = read(r, func() int { return int(r.uint()) })
-	p.IPv6 = r.bool()
-	p.Args, p.Dir, p.Env = r.texts(), r.text(), r.texts()
-	p.Terminal, p.Strict = r.bool(), r.bool()
-	if r.bool() {
-		p.Confine = &Confine{Grants: read(r, func() Grant { return Grant{r.text(), Access(r.text())} }), Remove: r.text()}
-	}
+	p := &Plan{Args: r.texts(), Dir: r.text(), Env: r.texts(), Terminal: r.bool(), Strict: r.bool()}
+	p.Confine = &Confine{Grants: read(r, func() Grant { return Grant{r.text(), Access(r.text())} }), Remove: r.text()}
 	return p, r.err()
 }
 
-func (m Message) encode() []byte {
+// Packet is the message as it is sent.
+func (m Message) Packet() []byte {
 	w := &writer{}
 	w.bool(m.Listening)
 	w.text(m.Notice)
@@ -165,7 +124,8 @@ func (m Message) encode() []byte {
 	return w.b
 }
 
-func decodeMessage(data []byte) (Message, error) {
+// ParseMessage is the opposite of Packet.
+func ParseMessage(data []byte) (Message, error) {
 	r := &reader{b: data}
 	m := Message{
 		Listening: r.bool(), Notice: r.text(), Failed: r.text(), NoCommand: r.text(),

@@ -1,0 +1,251 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
+)
+
+// firstProcess is the head of a sandbox with namespaces: PID 1 in it. Three processes come before it: a sesame that is started for
+// nothing else, unless it was forked when this one began; one that makes the namespaces; and itself.
+type firstProcess struct {
+	*line
+	starter *exec.Cmd // nil if it was forked
+	upFunc  func() error
+	stop    chan struct{} // closed when nothing more is wanted
+	stopped sync.Once
+	running chan struct{} // closed when the command runs
+
+	script  *first.Script
+	command []string // the command's arguments
+	streams *streams
+
+	mu    sync.Mutex // of what follows
+	maker int        // its process id, 0 when it was waited for or is not known yet
+	id    int        // likewise
+}
+
+// begin takes the process that was forked early or has one forked.
+func begin() head {
+	p := &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
+	if fork, err, ok := first.Early(); ok {
+		p.upFunc = func() error { return err }
+		if err == nil {
+			p.line, p.maker = lineOf(fork.Socket), fork.Maker
+		}
+		return p
+	}
+	line, theirs, err := newLine()
+	if err != nil {
+		p.upFunc = func() error { return err }
+		return p
+	}
+	p.line = line
+	p.starter = itself(first.Name)
+	p.upFunc = launch(p.starter, p.stop, theirs)
+	return p
+}
+
+func (p *firstProcess) up() error { return p.upFunc() }
+
+// instruct sends the plan as a script in a file that is only in memory.
+func (p *firstProcess) instruct(pl *shim.Plan, c *Command) (err error) {
+	if p.script, err = pl.Script(); err != nil {
+		return err
+	}
+	p.command = pl.Args
+	if p.streams, err = newStreams(c, p.running, p.stop); err != nil {
+		return err
+	}
+	defer p.streams.handedOver()
+	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), "script")
+	defer file.Close()
+	data := p.script.Encode()
+	if _, err := file.Write(data); err != nil {
+		return err
+	}
+	fds := []int{fd}
+	for _, f := range p.streams.files {
+		fds = append(fds, int(f.Fd()))
+	}
+	// A head that died cannot be told; it is known by the end of its socket.
+	if err := p.send(first.Perform(len(data)).Bytes(), fds...); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		return err
+	}
+	return nil
+}
+
+func (p *firstProcess) receive() (shim.Message, []int, error) {
+	for {
+		packet, fds, err := p.packet()
+		if err != nil {
+			return shim.Message{}, nil, err
+		}
+		m, ok := first.ParseMessage(packet)
+		if !ok {
+			return shim.Message{}, fds, errors.New("malformed message of the first process")
+		}
+		switch m.What {
+		case first.TellMaker, first.TellFirst:
+			p.know(m)
+			continue
+		}
+		return p.translate(m), fds, nil
+	}
+}
+
+func (p *firstProcess) know(m first.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.What == first.TellMaker {
+		p.maker = int(m.A)
+		return
+	}
+	p.id = int(m.A)
+}
+
+// translate says what happened in words.
+func (p *firstProcess) translate(m first.Message) shim.Message {
+	switch m.What {
+	case first.TellListening:
+		return shim.Message{Listening: true}
+	case first.TellNotice:
+		return shim.Message{Notice: "changes to the home directory are not kept for the next turn: its file system cannot do that"}
+	case first.TellStarted:
+		return shim.Message{Started: true}
+	case first.TellEnded:
+		return shim.Message{Ended: true, Code: int(m.A), Signal: syscall.Signal(m.B), Alone: m.C != 0}
+	case first.TellFailed:
+		at, errno := int(m.A), syscall.Errno(m.B)
+		if step := at - first.AtStep - first.NextScript; step >= 0 && p.script != nil && p.script.Executes(step) {
+			return shim.NoCommand(p.command[0], errno)
+		}
+		return shim.Message{Failed: first.Failure(at, p.script) + ": " + errno.Error()}
+	}
+	return shim.Message{Failed: fmt.Sprintf("unknown message %d of the first process", m.What)}
+}
+
+func (p *firstProcess) runs() { close(p.running) }
+
+func (p *firstProcess) signal(s syscall.Signal) error { return p.send(first.Signal(int(s)).Bytes()) }
+
+func (p *firstProcess) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.id
+}
+
+// kill kills the first process, and the kernel all others of its namespace.
+func (p *firstProcess) kill() {
+	if p.up() != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.id != 0 {
+		_ = syscall.Kill(p.id, syscall.SIGKILL) // it may have ended, but it was not waited for
+	} else {
+		_ = unix.Shutdown(int(p.socket.Fd()), unix.SHUT_WR) // it ends as soon as it has nothing else to do
+	}
+}
+
+func (p *firstProcess) copies() bool { return p.streams.copied() }
+
+func (p *firstProcess) wait() (Status, error) {
+	st, err := p.waitProcesses()
+	if p.streams != nil {
+		err = errors.Join(err, p.streams.wait())
+	}
+	return st, err
+}
+
+// waitProcesses waits for all three, and says how the last one ended.
+func (p *firstProcess) waitProcesses() (Status, error) {
+	if p.starter != nil {
+		_ = p.starter.Wait() // it has nothing to say
+	}
+	p.mu.Lock()
+	maker, id := p.maker, p.id
+	p.maker = 0
+	p.mu.Unlock()
+	if maker != 0 {
+		if _, err := waitFor(maker); err != nil {
+			return Status{Code: -1}, err
+		}
+	}
+	if id == 0 {
+		return Status{Code: -1}, nil
+	}
+	// Its number is its own until it is taken out of the process table: who kills it meanwhile hits no other.
+	for {
+		err := unix.Waitid(unix.P_PID, id, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return Status{Code: -1}, fmt.Errorf("wait for the first process: %w", err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.id = 0
+	return waitFor(id)
+}
+
+// waitFor waits for the end of a child.
+func waitFor(pid int) (Status, error) {
+	for {
+		var ws syscall.WaitStatus
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return Status{Code: -1}, fmt.Errorf("wait for process %d: %w", pid, err)
+		default:
+			return statusOf(ws), nil
+		}
+	}
+}
+
+func (p *firstProcess) giveUp() {
+	p.stopped.Do(func() { close(p.stop) })
+	if p.up() == nil {
+		_ = unix.Shutdown(int(p.socket.Fd()), unix.SHUT_WR)
+	}
+}
+
+func (p *firstProcess) abandon() {
+	p.giveUp()
+	if p.up() != nil {
+		return
+	}
+	for {
+		_, fds, err := p.receive()
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		if err != nil {
+			break
+		}
+	}
+	_, _ = p.wait()
+}
+
+func (p *firstProcess) close() {
+	p.stopped.Do(func() { close(p.stop) })
+	if p.line != nil {
+		p.line.close()
+	}
+}

@@ -1,0 +1,170 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
+)
+
+// earlyVariable names the workspace for a test that is started as `sesame sandbox` is: with that word on its command line.
+const earlyVariable = "SESAME_TEST_EARLY"
+
+// What was forked before the program began is used, and has wiped what it was a copy of: the environment and the command line.
+func TestEarlyForkForgets(t *testing.T) {
+	if base := os.Getenv(earlyVariable); base != "" {
+		earlySandbox(t, base)
+		return
+	}
+	if testTier() != Namespaces {
+		t.Skip("namespaces only: the other tier forks nothing early")
+	}
+	h := newHost(t)
+	const secret = "sgamp_user_EARLY00000000000000000_fedcba9876543210"
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestEarlyForkForgets$", "-test.v", "sandbox", "argument-"+secret)
+	cmd.Env = append(os.Environ(), earlyVariable+"="+h.policy.Workspace, "AMP_API_KEY="+secret, "OTHER_TOKEN=other-"+secret)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	lines := bufio.NewScanner(out)
+	for pid == 0 && lines.Scan() {
+		_, _ = fmt.Sscanf(lines.Text(), "first process %d", &pid)
+	}
+	if pid == 0 {
+		t.Fatal("it did not start: ", cmd.Wait())
+	}
+	if os.Geteuid() == 0 { // nobody else may look
+		// The same look at the process that it was forked from finds it, or would find nothing anywhere.
+		if n := countInMemory(t, cmd.Process.Pid, secret); n == 0 {
+			t.Error("not even sesame itself has the secret in its memory")
+		}
+		if n := countInMemory(t, pid, secret); n > 0 {
+			t.Errorf("the first process has the secret in %d places", n)
+		}
+	}
+	for _, file := range []string{"environ", "cmdline"} {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if os.Geteuid() == 0 && err != nil || bytes.Contains(data, []byte(secret)) {
+			t.Errorf("%s: %v, %q", file, err, data)
+		}
+	}
+	in.Close()
+	rest, _ := io.ReadAll(out)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, rest)
+	}
+}
+
+// earlySandbox is the other side of the test.
+func earlySandbox(t *testing.T, workspace string) {
+	policy := &Policy{Tier: Namespaces, Workspace: workspace, Home: filepath.Dir(filepath.Dir(workspace))}
+	b := Begin(&Command{Args: []string{"/bin/cat"}, Stdin: os.Stdin})
+	p, ok := b.head.(*firstProcess)
+	if !ok || p.starter != nil {
+		t.Fatal("what was forked early was not taken")
+	}
+	process, err := b.Start(t.Context(), policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("\nfirst process %d\n", p.pid())
+	if st, err := process.Wait(); err != nil || st.Code != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// countInMemory counts where a text is in what a process may write.
+func countInMemory(t *testing.T, pid int, text string) (n int) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	looked := 0
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		if _, err := fmt.Sscanf(line, "%x-%x rw", &from, &to); err != nil || to-from > 1<<30 {
+			continue
+		}
+		part := make([]byte, to-from)
+		if _, err := mem.ReadAt(part, from); err == nil {
+			looked++
+			n += bytes.Count(part, []byte(text))
+		}
+	}
+	if looked == 0 {
+		t.Fatalf("no memory of process %d could be read", pid)
+	}
+	return n
+}
+
+// Who starts the program that only forks a first process, without being its parent, has nothing changed for him and nothing left.
+func TestFirstProcessWithoutParent(t *testing.T) {
+	before, err := os.ReadFile("/proc/net/route")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, files := range [][]*os.File{nil, {os.Stdin}} {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = []string{first.Name}
+		cmd.ExtraFiles = files
+		if err := cmd.Run(); err != nil {
+			t.Error(err)
+		}
+	}
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		left := 0
+		names, err := filepath.Glob("/proc/[0-9]*/comm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			var st unix.Stat_t
+			data, err := os.ReadFile(name)
+			if err == nil && string(data) == first.Name+"\n" && unix.Stat(name, &st) == nil && childOf(t, filepath.Dir(name), os.Getpid()) {
+				left++
+			}
+		}
+		if left == 0 {
+			break
+		}
+		if time.Since(begun) > 10*time.Second {
+			t.Fatalf("%d processes are left", left)
+		}
+	}
+	if after, err := os.ReadFile("/proc/net/route"); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("routes were %s, and are %s, %v", before, after, err)
+	}
+}
+
+// childOf tells whether a process, by its directory in /proc, is a child that still does something.
+func childOf(t *testing.T, dir string, parent int) bool {
+	t.Helper()
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	return err == nil && strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", parent)) && !strings.Contains(string(status), "State:\tZ")
+}

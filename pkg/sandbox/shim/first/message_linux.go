@@ -1,0 +1,62 @@
+package first
+
+import "unsafe"
+
+// Message is what the first process and its parent tell each other, a packet each.
+type Message struct {
+	What    uint32
+	A, B, C uint32
+}
+
+// What the first process tells. What scripts tell is said there.
+const (
+	TellMaker     = iota + 1 // A is the process that makes the namespaces, and ends then
+	TellFirst                // A is the first process
+	TellFailed               // the sandbox could not be made: at A, with the error B
+	TellStarted              // the command runs
+	TellEnded                // the command ended with the code A, by the signal B if that is not 0; C is 1 if no other process is left
+	TellListening            // the descriptors are listeners
+	TellNotice               // something that the user should know, by the number A
+)
+
+// Where a sandbox fails. From AtStep on it is a step of the general script, from AtStep + NextScript on one of the parent's.
+const (
+	AtUserNamespace = iota + 1
+	AtIDs
+	AtNamespaces
+	AtFork
+	AtPreparation
+	AtStep
+
+	NextScript = 1 << 20
+)
+
+// What the parent orders.
+const (
+	orderSignal = iota + 1 // to be sent to the command: A
+	orderScript            // of A bytes, in the first descriptor; the others are the command's streams
+)
+
+// Size is how long a message is.
+const Size = int(unsafe.Sizeof(Message{}))
+
+// Bytes is the message as it is sent.
+func (m Message) Bytes() []byte {
+	b := make([]byte, Size)
+	*(*Message)(unsafe.Pointer(&b[0])) = m
+	return b
+}
+
+// ParseMessage is the opposite of Bytes, false for what is none.
+func ParseMessage(b []byte) (m Message, ok bool) {
+	if len(b) != Size {
+		return m, false
+	}
+	return *(*Message)(unsafe.Pointer(&b[0])), true
+}
+
+// Signal orders a signal for the command.
+func Signal(number int) Message { return Message{What: orderSignal, A: uint32(number)} }
+
+// Perform orders that a script is carried out; its descriptor goes with the message, and three for the command's streams.
+func Perform(size int) Message { return Message{What: orderScript, A: uint32(size)} }

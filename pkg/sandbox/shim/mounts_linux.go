@@ -1,0 +1,347 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
+)
+
+// files carries out the plan's mounts and makes the result the root directory.
+func (b *builder) files() error {
+	if err := b.openSources(); err != nil {
+		return err
+	}
+	stage, err := stageDir()
+	if err != nil {
+		return err
+	}
+	b.Topic("files: new root")
+	b.Call(unix.SYS_MOVE_MOUNT, first.In(first.Tree), b.Text(""), cwd(), b.Text(stage), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	b.root = b.treeMount(first.RootDir)
+	b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	for _, op := range b.plan.Mounts {
+		b.Topic("files: " + string(op.Kind) + " " + op.Path)
+		if err := b.mount(op); err != nil {
+			return fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
+		}
+	}
+	b.Topic("files: make read-only")
+	for _, mnt := range append(b.readers, b.root) {
+		b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
+	}
+	b.Topic("files: enter")
+	b.enter(b.plan.Dir)
+	return nil
+}
+
+// openSources opens what the plan takes from the host, as it is, without following links: the parent has followed them.
+func (b *builder) openSources() error {
+	open := func(path string) {
+		if _, ok := b.sources[path]; !ok {
+			b.Topic("files: open " + path)
+			b.sources[path] = b.open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
+		}
+	}
+	for _, name := range deviceNames {
+		open("/dev/" + name)
+	}
+	for _, op := range b.plan.Mounts {
+		if op.Kind == ReadOnly || op.Kind == ReadWrite {
+			open(op.Source)
+		}
+	}
+	if h := b.plan.Home; h != nil {
+		open(h.Host)
+		if h.State != "" {
+			open(h.State + "/upper")
+			open(h.State + "/work")
+		}
+	}
+	return nil
+}
+
+func (b *builder) open(dir first.Arg, path string, flags, resolve uint64) *first.Call {
+	how := unix.OpenHow{Flags: flags, Resolve: resolve}
+	return b.Call(unix.SYS_OPENAT2, dir, b.Text(path), b.Data(asBytes(&how)), first.Value(unix.SizeofOpenHow))
+}
+
+// stageDir is a directory to build on: any will do, for the host's tree is left behind afterwards.
+func stageDir() (string, error) {
+	for _, d := range []string{"/tmp", "/mnt", "/var", "/usr"} {
+		if info, err := os.Stat(d); err == nil && info.IsDir() {
+			return d, nil
+		}
+	}
+	return "", errors.New("no directory to mount the new root on")
+}
+
+func (b *builder) mount(op Mount) error {
+	switch op.Kind {
+	case ReadOnly:
+		b.bind(op.Source, op.Path, unix.MOUNT_ATTR_RDONLY)
+	case ReadWrite:
+		b.bind(op.Source, op.Path, 0)
+	case Hide:
+		b.hide(op.Path, op.Blank)
+	case Tmp:
+		b.ownDir(op.Path, op.Mode)
+	case Libraries:
+		b.libraries(op.Path, op.Mode)
+	case Proc:
+		b.proc(op.Path)
+	case Dev:
+		b.dev(op.Path)
+	case Home:
+		return b.home(op.Path)
+	case Symlink:
+		b.parents(op.Path)
+		b.Call(unix.SYS_SYMLINKAT, b.Text(op.Source), first.In(b.root), b.Text(relative(op.Path)))
+	case File:
+		b.file(op)
+	default:
+		return errors.New("unknown kind of mount")
+	}
+	return nil
+}
+
+// lookup opens a path of the new root. The plan's paths have no links on the host, so a link on the way was
+// made inside, in the home that lasts or in a place where mounts are not finished: it is not followed.
+func (b *builder) lookup(p string, flags uint64) *first.Call {
+	return b.open(first.In(b.root), relative(p), flags|unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+}
+
+// parents makes the directories above a path where nobody but us has put anything yet.
+func (b *builder) parents(p string) (ours bool) {
+	dir := path.Dir(p)
+	if b.ours[dir] {
+		return true
+	}
+	if !b.parents(dir) {
+		return false
+	}
+	for _, op := range b.plan.Mounts { // mounted by now: parents come first
+		if op.Path == dir {
+			return false
+		}
+	}
+	b.Call(unix.SYS_MKDIRAT, first.In(b.root), b.Text(relative(dir)), first.Value(0o755))
+	b.ours[dir] = true
+	return true
+}
+
+// attach puts a detached mount on a path of the new root, making a directory or an empty file there if there is none. Errors are
+// spared where they say that the path cannot be there; the mount is left out then.
+func (b *builder) attach(mnt first.Slot, p string, dir bool, spare ...unix.Errno) {
+	create := func(parent first.Arg, name string) *first.Call {
+		if dir {
+			return b.Call(unix.SYS_MKDIRAT, parent, b.Text(name), first.Value(0o755))
+		}
+		return b.Call(unix.SYS_MKNODAT, parent, b.Text(name), first.Value(unix.S_IFREG|0o644), none())
+	}
+	var skip first.Label
+	if b.parents(p) {
+		create(first.In(b.root), relative(p)).Spare(unix.EEXIST)
+		b.Call(unix.SYS_MOVE_MOUNT, first.In(mnt), b.Text(""), first.In(b.root), b.Text(relative(p)), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	} else {
+		target, parent := b.NewSlot(), b.NewSlot()
+		var missing, there first.Label
+		b.lookup(p, 0).Into(target).Spare(append(spare, unix.ENOENT)...).Else(&missing)
+		b.Jump(&there)
+		b.Here(&missing)
+		var above []string
+		for d := path.Dir(p); d != "/" && !b.ours[d]; d = path.Dir(d) {
+			above = append(above, d)
+		}
+		for _, d := range slices.Backward(above) {
+			b.lookup(path.Dir(d), unix.O_DIRECTORY).Into(parent).Spare(spare...).Else(&skip)
+			b.Call(unix.SYS_MKDIRAT, first.In(parent), b.Text(path.Base(d)), first.Value(0o755)).Spare(append(spare, unix.EEXIST)...)
+			b.Close(parent)
+		}
+		b.lookup(path.Dir(p), unix.O_DIRECTORY).Into(parent).Spare(spare...).Else(&skip)
+		create(first.In(parent), path.Base(p)).Spare(spare...).Else(&skip)
+		b.Close(parent)
+		b.lookup(p, 0).Into(target)
+		b.Here(&there)
+		b.Call(unix.SYS_MOVE_MOUNT, first.In(mnt), b.Text(""), first.In(target), b.Text(""), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		b.Close(target)
+	}
+	b.Here(&skip)
+}
+
+// bind shows a source of the host, with all that is mounted below it.
+func (b *builder) bind(source, p string, attributes int) {
+	mnt := b.clone(b.sources[source], unix.AT_RECURSIVE)
+	b.Call(unix.SYS_MOUNT_SETATTR, first.In(mnt), b.Text(""), first.Value(unix.AT_EMPTY_PATH|unix.AT_RECURSIVE),
+		b.attributes(attributes|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV), first.Value(unsafe.Sizeof(unix.MountAttr{})))
+	b.attach(mnt, p, isDir(source))
+	b.Close(mnt)
+}
+
+// clone is another mount of what a descriptor is of.
+func (b *builder) clone(fd first.Slot, flags int) first.Slot {
+	return b.Call(unix.SYS_OPEN_TREE, first.In(fd), b.Text(""), first.Value(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|flags)).Result()
+}
+
+// treeMount is a mount of something in the sandbox's own file system.
+func (b *builder) treeMount(name string) first.Slot {
+	return b.Call(unix.SYS_OPEN_TREE, first.In(first.Tree), b.Text(name), first.Value(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).Result()
+}
+
+func (b *builder) attributes(set int) first.Arg {
+	return b.Data(asBytes(&unix.MountAttr{Attr_set: uint64(set)}))
+}
+
+func (b *builder) setAttributes(mnt first.Slot, set int) {
+	b.Call(unix.SYS_MOUNT_SETATTR, first.In(mnt), b.Text(""), first.Value(unix.AT_EMPTY_PATH), b.attributes(set), first.Value(unsafe.Sizeof(unix.MountAttr{})))
+}
+
+// forbidExec keeps what is in a mount from being executed, under the strict profile.
+func (b *builder) forbidExec(mnt first.Slot) {
+	if b.plan.Strict {
+		b.setAttributes(mnt, unix.MOUNT_ATTR_NOEXEC)
+	}
+}
+
+// ownDir mounts an empty directory of the sandbox's own. The mount's descriptor stays open.
+func (b *builder) ownDir(p string, mode os.FileMode) first.Slot {
+	mnt := b.newDir(mode)
+	b.forbidExec(mnt)
+	b.attachOwn(mnt, p)
+	return mnt
+}
+
+func (b *builder) newDir(mode os.FileMode) first.Slot {
+	b.own++
+	name := "own" + strconv.Itoa(b.own)
+	b.Call(unix.SYS_MKDIRAT, first.In(first.Tree), b.Text(name), first.Value(unixMode(mode)))
+	return b.treeMount(name)
+}
+
+func (b *builder) attachOwn(mnt first.Slot, p string) {
+	b.attach(mnt, p, true)
+	b.ours[p] = true
+}
+
+// libraries mounts a directory that libraries are loaded from. What keeps programs in it from being started is Landlock;
+// without that nothing can be loaded from it either.
+func (b *builder) libraries(p string, mode os.FileMode) {
+	if LandlockABI() < abiRefer {
+		b.ownDir(p, mode)
+		return
+	}
+	b.attachOwn(b.newDir(mode), p)
+}
+
+// hide covers a directory with an empty one, a file with one that nobody may read. In somebody else's directory root inside has no
+// more rights than anybody, and needs not hide.
+func (b *builder) hide(p string, what Blank) {
+	if what == BlankParent {
+		b.readers = append(b.readers, b.ownDir(p, 0o555))
+		return
+	}
+	b.cover(p, what == BlankDir, unix.EACCES)
+}
+
+// cover covers a path with the empty directory or the file that nobody may read.
+func (b *builder) cover(p string, dir bool, spare ...unix.Errno) {
+	name := first.BlankFile
+	if dir {
+		name = first.BlankDir
+	}
+	mnt := b.treeMount(name)
+	b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
+	b.attach(mnt, p, dir, spare...)
+	b.Close(mnt)
+}
+
+// file puts a read-only file on its paths. Where a system has no such file and no place for it, programs do without it, too.
+func (b *builder) file(op Mount) {
+	b.given++
+	name := first.FilesDir + "/" + strconv.Itoa(b.given)
+	fd := b.Call(unix.SYS_OPENAT, first.In(first.Tree), b.Text(name), first.Value(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC), first.Value(0o444)).Result()
+	if len(op.Data) > 0 {
+		b.Call(unix.SYS_WRITE, first.In(fd), b.Data(op.Data), first.Value(len(op.Data)))
+	}
+	b.Close(fd)
+	for _, p := range append([]string{op.Path}, op.Also...) {
+		mnt := b.treeMount(name)
+		b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
+		if strings.HasPrefix(p, "/etc/") {
+			b.attach(mnt, p, false, unix.EROFS)
+		} else {
+			b.attach(mnt, p, false)
+		}
+		b.Close(mnt)
+	}
+}
+
+// procReadOnly are parts of /proc that steer the kernel: the owner of these files may write
+// them without any capability, and root inside has root's uid.
+var procReadOnly = []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"}
+
+// procHidden tell of the host what no build needs.
+var procHidden = []string{"kcore", "keys", "timer_list"}
+
+func (b *builder) proc(p string) {
+	b.attach(first.Proc, p, true)
+	fd := b.NewSlot()
+	for _, name := range procReadOnly {
+		var next first.Label
+		b.Call(unix.SYS_OPENAT, first.In(first.Proc), b.Text(name), first.Value(unix.O_PATH|unix.O_CLOEXEC), none()).Into(fd).Spare(unix.ENOENT).Else(&next)
+		part := b.clone(fd, unix.AT_RECURSIVE)
+		b.setAttributes(part, unix.MOUNT_ATTR_RDONLY)
+		b.Call(unix.SYS_MOVE_MOUNT, first.In(part), b.Text(""), first.In(fd), b.Text(""), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		b.Close(part)
+		b.Close(fd)
+		b.Here(&next)
+	}
+	for _, name := range procHidden {
+		var next first.Label
+		b.Call(unix.SYS_FACCESSAT, first.In(first.Proc), b.Text(name), first.Value(unix.F_OK)).Spare(unix.ENOENT).Else(&next)
+		b.cover(path.Join(p, name), false)
+		b.Here(&next)
+	}
+}
+
+// deviceNames are the devices that every program may expect.
+var deviceNames = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+func (b *builder) dev(p string) {
+	b.readers = append(b.readers, b.ownDir(p, 0o755))
+	for _, name := range deviceNames {
+		mnt := b.clone(b.sources["/dev/"+name], 0)
+		b.attach(mnt, path.Join(p, name), false)
+		b.Close(mnt)
+	}
+	for _, link := range [][2]string{
+		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},
+	} {
+		b.Call(unix.SYS_SYMLINKAT, b.Text(link[0]), first.In(b.root), b.Text(relative(path.Join(p, link[1]))))
+	}
+	b.ownDir(path.Join(p, "shm"), os.ModeSticky|0o777)
+	pts := b.NewSlot()
+	// Terminals are devices, after all.
+	b.Filesystem("devpts", pts, unix.MOUNT_ATTR_NOSUID, first.Option{Name: "ptmxmode", Value: b.Text("0666")}, first.Option{Name: "mode", Value: b.Text("0620")})
+	b.attach(pts, path.Join(p, "pts"), true)
+	b.Close(pts)
+}
+
+// enter makes the new tree the root directory and forgets the old one.
+func (b *builder) enter(dir string) {
+	b.Call(unix.SYS_FCHDIR, first.In(b.root))
+	// The old root is stacked on the new one and then taken away: no directory is needed for it.
+	b.Call(unix.SYS_PIVOT_ROOT, b.Text("."), b.Text("."))
+	b.Call(unix.SYS_UMOUNT2, b.Text("."), first.Value(unix.MNT_DETACH))
+	b.Call(unix.SYS_CHDIR, b.Text("/"))
+	b.Topic("files: working directory " + dir)
+	b.Call(unix.SYS_CHDIR, b.Text(dir))
+}

@@ -1,0 +1,259 @@
+package shim
+
+import (
+	"cmp"
+	"os"
+	"path"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
+)
+
+// Script writes the plan down as the system calls that carry it out. The first process of a sandbox does these and decides nothing:
+// what is to be known of the host is known here.
+func (p *Plan) Script() (*first.Script, error) {
+	b := &builder{Script: first.NewScript(first.Generally), plan: p, sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}
+	b.Topic("network")
+	b.listen()
+	b.Topic("files")
+	if err := b.files(); err != nil {
+		return nil, err
+	}
+	if !p.Terminal {
+		b.Topic("setsid")
+		b.Call(unix.SYS_SETSID)
+	}
+	b.Topic("drop privileges")
+	if err := b.dropPrivileges(); err != nil {
+		return nil, err
+	}
+	b.Topic("start")
+	b.start()
+	return b.Script, nil
+}
+
+// builder writes a script. Everything of the host that is to be seen inside is opened before the first mount, and
+// from then on named by descriptor only: a path that changes meanwhile changes nothing.
+type builder struct {
+	*first.Script
+	plan    *Plan
+	root    first.Slot            // the new root
+	sources map[string]first.Slot // of the host, by path
+	ours    map[string]bool       // directories of the new root with nothing in them but what was put there
+	own     int                   // how many directories of first.Tree are used for such
+	given   int                   // how many files are given
+	readers []first.Slot          // mounts to make read-only at the end, when all mount points in them exist
+}
+
+func cwd() first.Arg { return first.Value(uint64(0xffffffffffffff9c)) } // AT_FDCWD
+
+func none() first.Arg { return first.Value(0) }
+
+// listen listens on the plan's ports and hands all listeners to the parent.
+func (b *builder) listen() {
+	listeners := []first.Slot{first.NamesUDP, first.NamesTCP}
+	families := []int{unix.AF_INET}
+	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
+		families = append(families, unix.AF_INET6)
+		netlink := b.Call(unix.SYS_SOCKET, first.Value(unix.AF_NETLINK), first.Value(unix.SOCK_RAW|unix.SOCK_CLOEXEC), first.Value(unix.NETLINK_ROUTE)).Result()
+		b.RouteLocally(netlink, unix.AF_INET6)
+		b.Close(netlink)
+	}
+	for _, family := range families {
+		for _, port := range b.plan.Ports {
+			fd := b.NewSlot()
+			b.Listen(fd, family, unix.SOCK_STREAM, port)
+			listeners = append(listeners, fd)
+		}
+	}
+	b.tell(first.Message{What: first.TellListening}, listeners...)
+	for _, fd := range listeners {
+		b.Close(fd)
+	}
+}
+
+// tell sends the parent a message, with descriptors if there are any.
+func (b *builder) tell(m first.Message, fds ...first.Slot) {
+	text := b.Data(m.Bytes())
+	iov := b.Data(asBytes(&[2]uint64{text.Offset(), uint64(first.Size)}))
+	b.Address(iov)
+	header := struct {
+		name              uint64
+		nameLength        uint64
+		iov, iovs         uint64
+		control, controls uint64
+		flags             uint64
+	}{iov: iov.Offset(), iovs: 1}
+	if len(fds) > 0 {
+		rights := unix.UnixRights(make([]int, len(fds))...)
+		control := b.Data(rights)
+		for i, fd := range fds {
+			b.Poke(control.At(unix.CmsgLen(0)+4*i), fd)
+		}
+		header.control, header.controls = control.Offset(), uint64(len(rights))
+	}
+	message := b.Data(asBytes(&header))
+	b.Address(message.At(int(unsafe.Offsetof(header.iov))))
+	if len(fds) > 0 {
+		b.Address(message.At(int(unsafe.Offsetof(header.control))))
+	}
+	b.Call(unix.SYS_SENDMSG, first.Value(first.Socket), message, first.Value(unix.MSG_NOSIGNAL))
+}
+
+// asBytes is a value as it lies in memory.
+func asBytes[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }
+
+// start starts the command, found as a shell inside would.
+func (b *builder) start() {
+	p := b.plan
+	arguments, environment := b.texts(p.Args), b.texts(p.Env)
+	b.Call(unix.SYS_CLOSE_RANGE, first.Value(first.Socket+1), first.Value(^uint32(0)), none())
+	var command first.Label
+	b.Start(&command)
+	var end first.Label
+	b.Jump(&end)
+	b.Here(&command)
+	b.Call(unix.SYS_UMASK, first.In(first.Umask))
+	for _, path := range commandPaths(p.Args[0], p.Env, p.Dir) {
+		b.Call(unix.SYS_EXECVE, b.Text(path), arguments, environment).Spare(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+	}
+	b.NoCommand()
+	b.Here(&end)
+}
+
+func (b *builder) texts(list []string) first.Arg {
+	args := make([]first.Arg, 0, len(list)+1)
+	for _, text := range list {
+		args = append(args, b.Text(text))
+	}
+	return b.Table(append(args, first.Arg{})...)
+}
+
+// commandPaths are the paths at which a command may be.
+func commandPaths(name string, env []string, dir string) (paths []string) {
+	if strings.Contains(name, "/") {
+		if !path.IsAbs(name) {
+			name = path.Join(dir, name)
+		}
+		return []string{name}
+	}
+	search := "/usr/local/bin:/usr/bin:/bin"
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	for d := range strings.SplitSeq(search, ":") {
+		if p := path.Join(d, name); path.IsAbs(p) && name != "" {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// dropPrivileges gives up every capability for good, forbids gaining any by executing something, and installs the
+// filter of system calls, for the first process and the command that it starts.
+func (b *builder) dropPrivileges() error {
+	prctl := func(option int, args ...first.Arg) *first.Call {
+		args = append([]first.Arg{first.Value(option)}, args...)
+		for len(args) < 5 {
+			args = append(args, none())
+		}
+		return b.Call(unix.SYS_PRCTL, args...)
+	}
+	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
+	prctl(unix.PR_SET_DUMPABLE, none())
+	for c := range 64 { // none can come back
+		drop := prctl(unix.PR_CAPBSET_DROP, first.Value(c))
+		if c > unix.CAP_AUDIT_READ {
+			drop.Spare(unix.EINVAL) // past the kernel's last
+		}
+	}
+	prctl(unix.PR_SET_SECUREBITS, first.Value(lockedBits))
+	prctl(unix.PR_CAP_AMBIENT, first.Value(unix.PR_CAP_AMBIENT_CLEAR_ALL))
+	b.Call(unix.SYS_CAPSET, b.Data(asBytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})), b.Data(asBytes(&[2]unix.CapUserData{})))
+	prctl(unix.PR_SET_NO_NEW_PRIVS, first.Value(1))
+
+	b.Topic("landlock")
+	b.landlock(LandlockABI())
+	b.Topic("system call filter")
+	rules := filterProgram(nil)
+	if b.plan.Strict {
+		rules = filterProgram(strictRules)
+	}
+	filter, err := assemble(rules)
+	if err != nil {
+		return err
+	}
+	insns := b.Data(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(filter)*int(unsafe.Sizeof(filter[0]))))
+	program := b.Data(asBytes(&[2]uint64{uint64(len(filter)), insns.Offset()})) // struct sock_fprog
+	b.Address(program.At(8))
+	b.Call(unix.SYS_SECCOMP, first.Value(unix.SECCOMP_SET_MODE_FILTER), none(), program)
+	return nil
+}
+
+// landlock keeps signals inside, where the kernel's Landlock can: at a terminal the command shares the caller's process group, which
+// kill(0) reaches past the process namespace. Under the strict profile it has programs started from what the plan shows of the host
+// only, and from nothing that the sandbox has of its own: the second lock beside mounts that nothing can be executed on,
+// and the only one for Libraries.
+func (b *builder) landlock(abi int) {
+	var attr unix.LandlockRulesetAttr
+	if abi >= abiScopes {
+		attr.Scoped = unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+	}
+	if b.plan.Strict && abi >= abiRefer {
+		// What is not handled of moving files between directories would be refused.
+		attr.Handled_access_fs = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_REFER
+	}
+	if attr == (unix.LandlockRulesetAttr{}) {
+		return
+	}
+	rules := b.Call(unix.SYS_LANDLOCK_CREATE_RULESET, b.Data(asBytes(&attr)), first.Value(unsafe.Sizeof(attr)), none()).Result()
+	if attr.Handled_access_fs != 0 {
+		b.grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER)
+		for _, op := range b.plan.Mounts {
+			switch {
+			case op.Kind != ReadOnly && op.Kind != ReadWrite:
+			case isDir(op.Source):
+				b.grant(rules, op.Path, attr.Handled_access_fs)
+			default:
+				b.grant(rules, op.Path, unix.LANDLOCK_ACCESS_FS_EXECUTE)
+			}
+		}
+	}
+	b.Call(unix.SYS_LANDLOCK_RESTRICT_SELF, first.In(rules), none())
+	b.Close(rules)
+}
+
+// grant adds a rule for a path to a ruleset. Who may not go there needs no rule for it.
+func (b *builder) grant(rules first.Slot, path string, access uint64) {
+	var skip first.Label
+	fd := b.NewSlot()
+	b.Call(unix.SYS_OPENAT, cwd(), b.Text(path), first.Value(unix.O_PATH|unix.O_CLOEXEC), none()).Into(fd).Spare(unix.EACCES).Else(&skip)
+	const ruleSize, parentAt = 12, 8 // struct landlock_path_beneath_attr, which is packed
+	rule := b.Data(append(asBytes(&access)[:parentAt:parentAt], make([]byte, ruleSize-parentAt)...))
+	b.Poke(rule.At(parentAt), fd)
+	b.Call(unix.SYS_LANDLOCK_ADD_RULE, first.In(rules), first.Value(unix.LANDLOCK_RULE_PATH_BENEATH), rule, none())
+	b.Close(fd)
+	b.Here(&skip)
+}
+
+func isDir(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// relative is a path of the new root as seen from there.
+func relative(path string) string { return cmp.Or(strings.TrimPrefix(path, "/"), ".") }
+
+// unixMode is a mode as the kernel has it.
+func unixMode(mode os.FileMode) uint32 {
+	m := uint32(mode.Perm())
+	if mode&os.ModeSticky != 0 {
+		m |= unix.S_ISVTX
+	}
+	return m
+}
