@@ -14,11 +14,11 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// firstProcess is the head of a sandbox with namespaces: PID 1 in it. Three processes come before it: a sesame that is started for
-// nothing else, unless it was forked when this one began; one that makes the namespaces; and itself.
+// firstProcess is the head of a sandbox with namespaces: PID 1 in it. Two processes come before it: one that makes the namespaces, and,
+// unless that is a copy of this process, a sesame that is started for nothing but to fork it.
 type firstProcess struct {
 	*line
-	starter *exec.Cmd // nil if it was forked
+	starter *exec.Cmd // nil if it was forked here
 	upFunc  func() error
 	stop    chan struct{} // closed when nothing more is wanted
 	stopped sync.Once
@@ -33,16 +33,20 @@ type firstProcess struct {
 	id    int        // likewise
 }
 
-// begin takes the process that was forked early or has one forked.
+// begin forks a first process, which is a copy of this one.
 func begin() head {
-	p := &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
-	if fork, err, ok := first.Early(); ok {
-		p.upFunc = func() error { return err }
-		if err == nil {
-			p.line, p.maker = lineOf(fork.Socket), fork.Maker
-		}
-		return p
+	p := newFirstProcess()
+	socket, maker, err := first.Fork()
+	p.upFunc = func() error { return err }
+	if err == nil {
+		p.line, p.maker = lineOf(socket), maker
 	}
+	return p
+}
+
+// beginAnew has one forked by a program that is started for that, and knows nothing.
+func beginAnew() head {
+	p := newFirstProcess()
 	line, theirs, err := newLine()
 	if err != nil {
 		p.upFunc = func() error { return err }
@@ -52,6 +56,10 @@ func begin() head {
 	p.starter = itself(first.Name)
 	p.upFunc = launch(p.starter, p.stop, theirs)
 	return p
+}
+
+func newFirstProcess() *firstProcess {
+	return &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
 }
 
 func (p *firstProcess) up() error { return p.upFunc() }
@@ -171,7 +179,7 @@ func (p *firstProcess) wait() (Status, error) {
 	return st, err
 }
 
-// waitProcesses waits for all three, and says how the last one ended.
+// waitProcesses waits for all of them, and says how the last one ended.
 func (p *firstProcess) waitProcesses() (Status, error) {
 	if p.starter != nil {
 		_ = p.starter.Wait() // it has nothing to say

@@ -17,22 +17,22 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// earlyVariable names the workspace for a test that is started as `sesame sandbox` is: with that word on its command line.
-const earlyVariable = "SESAME_TEST_EARLY"
+// workspaceVariable names the workspace for a test that is started once more, with secrets.
+const workspaceVariable = "SESAME_TEST_WORKSPACE"
 
-// What was forked before the program began is used, and has wiped what it was a copy of: the environment and the command line.
-func TestEarlyForkForgets(t *testing.T) {
-	if base := os.Getenv(earlyVariable); base != "" {
-		earlySandbox(t, base)
+// A first process that is a copy of its parent has wiped what that had in its environment and on its command line.
+func TestForkForgets(t *testing.T) {
+	if base := os.Getenv(workspaceVariable); base != "" {
+		forkedSandbox(t, base)
 		return
 	}
 	if testTier() != Namespaces {
-		t.Skip("namespaces only: the other tier forks nothing early")
+		t.Skip("namespaces only: the other tier forks nothing")
 	}
 	h := newHost(t)
 	const secret = "sgamp_user_EARLY00000000000000000_fedcba9876543210"
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestEarlyForkForgets$", "-test.v", "sandbox", "argument-"+secret)
-	cmd.Env = append(os.Environ(), earlyVariable+"="+h.policy.Workspace, "AMP_API_KEY="+secret, "OTHER_TOKEN=other-"+secret)
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestForkForgets$", "-test.v", "argument-"+secret)
+	cmd.Env = append(os.Environ(), workspaceVariable+"="+h.policy.Workspace, "AMP_API_KEY="+secret, "OTHER_TOKEN=other-"+secret)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -75,13 +75,13 @@ func TestEarlyForkForgets(t *testing.T) {
 	}
 }
 
-// earlySandbox is the other side of the test.
-func earlySandbox(t *testing.T, workspace string) {
+// forkedSandbox is the other side of the test.
+func forkedSandbox(t *testing.T, workspace string) {
 	policy := &Policy{Tier: Namespaces, Workspace: workspace, Home: filepath.Dir(filepath.Dir(workspace))}
 	b := Begin(&Command{Args: []string{"/bin/cat"}, Stdin: os.Stdin})
 	p, ok := b.head.(*firstProcess)
 	if !ok || p.starter != nil {
-		t.Fatal("what was forked early was not taken")
+		t.Fatal("it is no copy")
 	}
 	process, err := b.Start(t.Context(), policy)
 	if err != nil {

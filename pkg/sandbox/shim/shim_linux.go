@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // Descriptors that the parent hands to the shim.
@@ -20,12 +22,16 @@ const (
 	shimPlan   = 4 // the plan, to be read to its end
 )
 
-// init makes one of the processes of a sandbox without namespaces of a process that was started as one, and then does not return. It
+// init makes one of the processes of a sandbox of a process that was started as one, and then does not return. It
 // is not a function to be called from main, because all that a large program initialises before main would be part of the
 // start of every sandbox.
 func init() {
 	if len(os.Args) == 0 {
 		return
+	}
+	if os.Args[0] == first.Name {
+		first.Main()
+		syscall.Exit(0)
 	}
 	run, ok := map[string]func() error{KeeperName: keepConfined, confinedName: runConfined}[os.Args[0]]
 	if !ok {

@@ -5,6 +5,7 @@
 package first
 
 import (
+	"os"
 	"syscall"
 	"unsafe"
 )
@@ -14,115 +15,38 @@ const Name = name
 
 const name = "sesame-sandbox"
 
-// Fork is a process that was forked to become the first one of a sandbox. It waits for a script.
-type Fork struct {
-	Socket int // for messages both ways
-	Maker  int // the process that makes the namespaces; 0 if it will tell
-}
-
-// early is what was forked before anything else, for Early.
-var early struct {
-	fork Fork
-	err  error
-	is   bool
-}
-
-// init forks the first process before the program knows anything, while it is small and has no secrets but those of its environment,
-// which are wiped in the copy. It is not a function to be called from main, because all that a large program initialises
-// before main would be copied, and waited for; this package needs no others, and Go initialises a package as soon as it can.
-func init() {
-	line := commandLine()
-	switch {
-	case firstIs(line, Name):
-		// Started for nothing else. Whoever waits for this process waits for its copy, too: that is no child of this one's.
-		pid, errno := fork(socket, syscall.CLONE_PARENT, line)
-		m := Message{What: TellMaker, A: uint32(pid)}
-		if errno != 0 {
-			m = Message{What: TellFailed, A: AtFork, B: uint32(errno)}
-		}
-		try(syscall.SYS_SENDTO, socket, uintptr(unsafe.Pointer(&m)), unsafe.Sizeof(m), syscall.MSG_NOSIGNAL)
-		exit(0)
-	case runsSandbox(line):
-		early.is = true
-		early.fork, early.err = forkWithSocket(line)
-	}
-}
-
-// Early takes what was forked when this process began; it is there once at most.
-func Early() (f Fork, err error, ok bool) {
-	f, err, ok = early.fork, early.err, early.is
-	early.is = false
-	return f, err, ok
-}
-
-// runsSandbox tells a command line that probably runs something in a sandbox. If it does not, what was forked ends with this process.
-func runsSandbox(line []byte) bool {
-	_, line = cut(line)
-	for len(line) > 0 {
-		var arg []byte
-		if arg, line = cut(line); string(arg) == "--" {
-			return false
-		}
-		if string(arg) == "sandbox" {
-			return true
-		}
-	}
-	return false
-}
-
-func firstIs(line []byte, name string) bool {
-	arg, _ := cut(line)
-	return string(arg) == name
-}
-
-// cut takes the first argument off a command line. Packages that could do that would have to be there first.
-func cut(line []byte) (arg, rest []byte) {
-	for i, c := range line {
-		if c == 0 {
-			return line[:i], line[i+1:]
-		}
-	}
-	return line, nil
-}
-
-// commandLine is the process's arguments, with a zero behind each; of long ones the beginning.
-func commandLine() []byte {
-	fd, err := syscall.Open("/proc/self/cmdline", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	defer syscall.Close(fd)
-	line := make([]byte, 2048)
-	n, err := syscall.Read(fd, line)
-	if err != nil {
-		return nil
-	}
-	return line[:n]
-}
-
-func forkWithSocket(line []byte) (Fork, error) {
+// Fork forks a process that makes a sandbox and then waits for a script. It is a copy of this one in which the environment and the
+// command line are wiped, so this one must not know any other secret yet. It returns the socket for messages both ways, and the
+// process that makes the namespaces and then ends.
+func Fork() (socket, maker int, err error) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return Fork{}, err
+		return 0, 0, os.NewSyscallError("socketpair", err)
 	}
-	pid, errno := fork(uintptr(pair[1]), 0, line)
+	pid, errno := fork(uintptr(pair[1]), 0)
 	syscall.Close(pair[1])
 	if errno != 0 {
 		syscall.Close(pair[0])
-		return Fork{}, errno
+		return 0, 0, os.NewSyscallError("fork", errno)
 	}
-	return Fork{Socket: pair[0], Maker: int(pid)}, nil
+	return pair[0], int(pid), nil
 }
 
-// fork forks a process that makes a sandbox and is told about it on a socket. There, the environment and our copy of the command line
-// are wiped.
-//
-//go:norace
-//go:nocheckptr
-func fork(parent, flags uintptr, line []byte) (pid uintptr, errno syscall.Errno) {
+// Main is what a process does that was started as Name, with the socket as its descriptor Socket. Whoever waits for it waits for
+// its copy, too: that is no child of this one's.
+func Main() {
+	pid, errno := fork(Socket, syscall.CLONE_PARENT)
+	m := Message{What: TellMaker, A: uint32(pid)}
+	if errno != 0 {
+		m = Message{What: TellFailed, A: AtFork, B: uint32(errno)}
+	}
+	try(syscall.SYS_SENDTO, Socket, uintptr(unsafe.Pointer(&m)), unsafe.Sizeof(m), syscall.MSG_NOSIGNAL)
+}
+
+// fork forks a process that makes a sandbox and is told about it on a socket.
+func fork(parent, flags uintptr) (pid uintptr, errno syscall.Errno) {
 	script := general().Encode()
-	private := append(syscall.Environ(), unsafe.String(unsafe.SliceData(line), len(line)))
-	return forkAndLive(parent, flags, unsafe.Pointer(&script[0]), private)
+	return forkAndLive(parent, flags, unsafe.Pointer(&script[0]), append(syscall.Environ(), os.Args...))
 }
 
 // forkAndLive returns in this process only.
