@@ -3,8 +3,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -24,6 +24,7 @@ type firstProcess struct {
 	stopped sync.Once
 	running chan struct{} // closed when the command runs
 
+	memory  []byte // of the script
 	script  *first.Script
 	command []string // the command's arguments
 	streams *streams
@@ -33,14 +34,30 @@ type firstProcess struct {
 	id    int        // likewise
 }
 
-// begin forks a first process, which is a copy of this one.
+// begin forks a first process, which is a copy of this one, in the background.
 func begin() head {
 	p := newFirstProcess()
-	socket, maker, err := first.Fork()
-	p.upFunc = func() error { return err }
-	if err == nil {
-		p.line, p.maker = lineOf(socket), maker
+	line, theirs, err := newLine()
+	if err != nil {
+		p.upFunc = func() error { return err }
+		return p
 	}
+	p.line = line
+	forked := make(chan error, 1)
+	p.upFunc = sync.OnceValue(func() error { return <-forked })
+	go func() {
+		// The kernel sends the death signal when the *thread* that started the process ends.
+		runtime.LockOSThread()
+		maker, err := first.Fork(theirs)
+		p.mu.Lock()
+		p.maker = maker
+		p.mu.Unlock()
+		forked <- err
+		if err == nil {
+			<-p.stop
+		}
+	}()
+	runtime.Gosched() // it is what everything waits for in the end: it goes first
 	return p
 }
 
@@ -64,32 +81,37 @@ func newFirstProcess() *firstProcess {
 
 func (p *firstProcess) up() error { return p.upFunc() }
 
-// instruct sends the plan as a script in a file that is only in memory.
-func (p *firstProcess) instruct(pl *shim.Plan, c *Command) (err error) {
-	if p.script, err = pl.Script(); err != nil {
+// instruct sends the plan as a script in a file that is only in memory, where it is written.
+func (p *firstProcess) instruct(pl *shim.Plan, c *Command) error {
+	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd_create: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, shim.ScriptMemory); err != nil {
+		return fmt.Errorf("ftruncate: %w", err)
+	}
+	if p.memory, err = unix.Mmap(fd, 0, shim.ScriptMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("mmap: %w", err)
+	}
+	if p.script, err = pl.Script(p.memory); err != nil {
 		return err
+	}
+	size, err := p.script.Finish()
+	if err != nil {
+		return fmt.Errorf("too much to mount: %w", err)
 	}
 	p.command = pl.Args
 	if p.streams, err = newStreams(c, p.running, p.stop); err != nil {
 		return err
 	}
 	defer p.streams.handedOver()
-	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	file := os.NewFile(uintptr(fd), "script")
-	defer file.Close()
-	data := p.script.Encode()
-	if _, err := file.Write(data); err != nil {
-		return err
-	}
 	fds := []int{fd}
 	for _, f := range p.streams.files {
 		fds = append(fds, int(f.Fd()))
 	}
 	// A head that died cannot be told; it is known by the end of its socket.
-	if err := p.send(first.Perform(len(data)).Bytes(), fds...); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+	if err := p.send(first.Perform(size).Bytes(), fds...); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		return err
 	}
 	return nil
@@ -255,5 +277,9 @@ func (p *firstProcess) close() {
 	p.stopped.Do(func() { close(p.stop) })
 	if p.line != nil {
 		p.line.close()
+	}
+	if p.memory != nil {
+		_ = unix.Munmap(p.memory) // nobody reads the messages any more that are about it
+		p.memory = nil
 	}
 }

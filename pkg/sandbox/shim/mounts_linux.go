@@ -24,21 +24,21 @@ func (b *builder) files() error {
 	if err != nil {
 		return err
 	}
-	b.Topic("files: new root")
+	b.Topic("files: new root", "")
 	b.Call(unix.SYS_MOVE_MOUNT, first.In(first.Tree), b.Text(""), cwd(), b.Text(stage), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	b.root = b.treeMount(first.RootDir)
 	b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	for _, op := range b.plan.Mounts {
-		b.Topic("files: " + string(op.Kind) + " " + op.Path)
+		b.Topic("files: "+string(op.Kind), op.Path)
 		if err := b.mount(op); err != nil {
 			return fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
 		}
 	}
-	b.Topic("files: make read-only")
+	b.Topic("files: make read-only", "")
 	for _, mnt := range append(b.readers, b.root) {
 		b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 	}
-	b.Topic("files: enter")
+	b.Topic("files: enter", "")
 	b.enter(b.plan.Dir)
 	return nil
 }
@@ -47,7 +47,7 @@ func (b *builder) files() error {
 func (b *builder) openSources() error {
 	open := func(path string) {
 		if _, ok := b.sources[path]; !ok {
-			b.Topic("files: open " + path)
+			b.Topic("files: open", path)
 			b.sources[path] = b.open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
 		}
 	}
@@ -342,6 +342,6 @@ func (b *builder) enter(dir string) {
 	b.Call(unix.SYS_PIVOT_ROOT, b.Text("."), b.Text("."))
 	b.Call(unix.SYS_UMOUNT2, b.Text("."), first.Value(unix.MNT_DETACH))
 	b.Call(unix.SYS_CHDIR, b.Text("/"))
-	b.Topic("files: working directory " + dir)
+	b.Topic("files: working directory", dir)
 	b.Call(unix.SYS_CHDIR, b.Text(dir))
 }

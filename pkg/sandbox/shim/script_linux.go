@@ -12,25 +12,30 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// Script writes the plan down as the system calls that carry it out. The first process of a sandbox does these and decides nothing:
-// what is to be known of the host is known here.
-func (p *Plan) Script() (*first.Script, error) {
-	b := &builder{Script: first.NewScript(first.Generally), plan: p, sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}
-	b.Topic("network")
+// ScriptMemory is how many bytes of memory a script may take. What is not used is never there.
+const ScriptMemory = 64 << 20
+
+const forSteps = ScriptMemory / 4
+
+// Script writes the plan down, into memory, as the system calls that carry it out. The first process of a sandbox does these and decides
+// nothing: what is to be known of the host is known here.
+func (p *Plan) Script(memory []byte) (*first.Script, error) {
+	b := &builder{Script: first.NewScript(memory, forSteps, first.Generally), plan: p, sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}
+	b.Topic("network", "")
 	b.listen()
-	b.Topic("files")
+	b.Topic("files", "")
 	if err := b.files(); err != nil {
 		return nil, err
 	}
 	if !p.Terminal {
-		b.Topic("setsid")
+		b.Topic("setsid", "")
 		b.Call(unix.SYS_SETSID)
 	}
-	b.Topic("drop privileges")
+	b.Topic("drop privileges", "")
 	if err := b.dropPrivileges(); err != nil {
 		return nil, err
 	}
-	b.Topic("start")
+	b.Topic("start", "")
 	b.start()
 	return b.Script, nil
 }
@@ -48,7 +53,7 @@ type builder struct {
 	readers []first.Slot          // mounts to make read-only at the end, when all mount points in them exist
 }
 
-func cwd() first.Arg { return first.Value(uint64(0xffffffffffffff9c)) } // AT_FDCWD
+func cwd() first.Arg { return first.Value(unix.AT_FDCWD) }
 
 func none() first.Arg { return first.Value(0) }
 
@@ -166,20 +171,15 @@ func (b *builder) dropPrivileges() error {
 	}
 	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
 	prctl(unix.PR_SET_DUMPABLE, none())
-	for c := range 64 { // none can come back
-		drop := prctl(unix.PR_CAPBSET_DROP, first.Value(c))
-		if c > unix.CAP_AUDIT_READ {
-			drop.Spare(unix.EINVAL) // past the kernel's last
-		}
-	}
+	b.DropBounding() // none can come back
 	prctl(unix.PR_SET_SECUREBITS, first.Value(lockedBits))
 	prctl(unix.PR_CAP_AMBIENT, first.Value(unix.PR_CAP_AMBIENT_CLEAR_ALL))
 	b.Call(unix.SYS_CAPSET, b.Data(asBytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})), b.Data(asBytes(&[2]unix.CapUserData{})))
 	prctl(unix.PR_SET_NO_NEW_PRIVS, first.Value(1))
 
-	b.Topic("landlock")
+	b.Topic("landlock", "")
 	b.landlock(LandlockABI())
-	b.Topic("system call filter")
+	b.Topic("system call filter", "")
 	rules := filterProgram(nil)
 	if b.plan.Strict {
 		rules = filterProgram(strictRules)

@@ -16,20 +16,15 @@ const Name = name
 const name = "sesame-sandbox"
 
 // Fork forks a process that makes a sandbox and then waits for a script. It is a copy of this one in which the environment and the
-// command line are wiped, so this one must not know any other secret yet. It returns the socket for messages both ways, and the
-// process that makes the namespaces and then ends.
-func Fork() (socket, maker int, err error) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, 0, os.NewSyscallError("socketpair", err)
-	}
-	pid, errno := fork(uintptr(pair[1]), 0)
-	syscall.Close(pair[1])
+// command line are wiped, so this one must not know any other secret yet. The socket is for messages both ways, and closed here. It
+// returns the process that makes the namespaces and then ends.
+func Fork(socket *os.File) (maker int, err error) {
+	defer socket.Close()
+	pid, errno := fork(socket.Fd(), 0)
 	if errno != 0 {
-		syscall.Close(pair[0])
-		return 0, 0, os.NewSyscallError("fork", errno)
+		return 0, os.NewSyscallError("fork", errno)
 	}
-	return pair[0], int(pid), nil
+	return int(pid), nil
 }
 
 // Main is what a process does that was started as Name, with the socket as its descriptor Socket. Whoever waits for it waits for
@@ -45,8 +40,11 @@ func Main() {
 
 // fork forks a process that makes a sandbox and is told about it on a socket.
 func fork(parent, flags uintptr) (pid uintptr, errno syscall.Errno) {
-	script := general().Encode()
-	return forkAndLive(parent, flags, unsafe.Pointer(&script[0]), append(syscall.Environ(), os.Args...))
+	script, err := general()
+	if err != nil {
+		return 0, syscall.E2BIG
+	}
+	return forkAndLive(parent, flags, unsafe.Pointer(&script.memory[0]), append(syscall.Environ(), os.Args...))
 }
 
 // forkAndLive returns in this process only.

@@ -16,7 +16,8 @@ func Failure(at int, script *Script) string {
 	case at < AtStep:
 		return "preparation"
 	case at < AtStep+NextScript:
-		script, at = general(), at-AtStep
+		script, _ = general() // it was made before
+		at -= AtStep
 	default:
 		at -= AtStep + NextScript
 	}

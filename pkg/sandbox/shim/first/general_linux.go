@@ -39,12 +39,13 @@ const (
 var HostAddress = [4]byte{198, 19, 255, 254}
 
 // general is what every sandbox needs, whatever its policy: it is carried out while the parent still finds out about that.
-func general() *Script {
-	s := NewScript(Generally)
+func general() (*Script, error) {
+	const size, forSteps = 12 << 10, 8 << 10
+	s := NewScript(make([]byte, size), forSteps, Generally)
 	s.Call(syscall.SYS_UMASK, Value(0)).Into(Umask)
-	s.Topic("network")
+	s.Topic("network", "")
 	network(s)
-	s.Topic("files")
+	s.Topic("files", "")
 	// Nothing may propagate to the host.
 	s.Call(syscall.SYS_MOUNT, s.Text(""), s.Text("/"), Value(0), Value(syscall.MS_REC|syscall.MS_PRIVATE), Value(0))
 	s.Filesystem("tmpfs", Tree, attrNosuid|attrNodev, Option{"mode", s.Text("755")})
@@ -56,7 +57,8 @@ func general() *Script {
 	}
 	s.Call(syscall.SYS_MKNODAT, In(Tree), s.Text(BlankFile), Value(syscall.S_IFREG), Value(0))
 	s.Filesystem("proc", Proc, attrNosuid|attrNodev)
-	return s
+	_, err := s.Finish()
+	return s, err
 }
 
 // Option is one of a file system; without a value it is a flag.

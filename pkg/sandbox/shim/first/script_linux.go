@@ -8,22 +8,33 @@ import (
 // Script is a list of system calls for the first process of a sandbox, and what they point to. It decides nothing that cannot
 // be said by "after this error go on there": whoever writes it knows the host and the policy, the first process neither.
 type Script struct {
-	steps []step
-	data  []byte
-	about []string // by step, for errors
-	topic string
-	slots int
+	memory []byte // a header, then steps, then data: as the first process has it
+	steps  []step
+	data   []byte
+	topics []topic
+	slots  int
+}
+
+// topic is what the steps from a place on are about, for errors.
+type topic struct {
+	from       int
+	what, path string
 }
 
 // step is one system call, or one of the calls below. It is read as it lies in memory.
 type step struct {
 	call  uint32
 	kinds uint32 // how each argument is meant: four bits for each, a kind
-	args  [6]uint64
+	args  [6]int32
 	out   uint32    // the slot for the result, 0 for none
 	other uint32    // the step to go on with after an error that is spared, 0 for the next one
 	spare [4]uint16 // those errors
 }
+
+// header is what a script begins with.
+type header struct{ steps, data uint32 } // how many steps; where the data is
+
+const headerSize, stepSize = int(unsafe.Sizeof(header{})), int(unsafe.Sizeof(step{}))
 
 // How an argument is meant.
 const (
@@ -34,31 +45,30 @@ const (
 
 // Calls that the kernel does not know.
 const (
-	callPoke      = 1<<20 + iota // writes the slot args[1] into the data at args[0], as 32 bits
-	callRelocate                 // makes addresses of args[1] offsets in the data, which stand at args[0]
-	callPath                     // appends the path of the descriptor in slot args[1] to the text at args[0], after a colon
-	callCheck                    // fails with the error whose negative stands at args[0], as netlink answers
-	callJump                     // goes on with step args[0]
-	callStart                    // starts the command with step args[0]; the first process goes on with the next one
-	callNoCommand                // fails because none of the calls of execve before it worked
+	callPoke         = 1<<20 + iota // writes the slot args[1] into the data at args[0], as 32 bits
+	callRelocate                    // makes addresses of args[1] offsets in the data, which stand at args[0]
+	callPath                        // appends the path of the descriptor in slot args[1] to the text at args[0], after a colon
+	callCheck                       // fails with the error whose negative stands at args[0], as netlink answers
+	callJump                        // goes on with step args[0]
+	callStart                       // starts the command with step args[0]; the first process goes on with the next one
+	callDropBounding                // takes all capabilities out of the bounding set
+	callNoCommand                   // fails because none of the calls of execve before it worked
 )
 
 // Arg is an argument of a step.
 type Arg struct {
 	kind  uint32
-	value uint64
+	value int32
 }
 
 // Slot is where a step leaves its result, most often a descriptor, for others.
 type Slot uint32
 
-// Value is an argument as it is.
-func Value[T ~int | ~uint | ~int32 | ~uint32 | ~uint64 | ~uintptr](v T) Arg {
-	return Arg{kindValue, uint64(v)}
-}
+// Value is an argument as it is. It has 32 bits, of which the first counts for those that are missing.
+func Value[T ~int | ~uint | ~int32 | ~uint32 | ~uintptr](v T) Arg { return Arg{kindValue, int32(v)} }
 
 // In is an argument that an earlier step leaves in a slot.
-func In(s Slot) Arg { return Arg{kindSlot, uint64(s)} }
+func In(s Slot) Arg { return Arg{kindSlot, int32(s)} }
 
 // Label is a step of a script that others go on with.
 type Label struct {
@@ -66,13 +76,24 @@ type Label struct {
 	users []int
 }
 
-// NewScript makes an empty one, which uses slots from a number on: what an earlier one left in others stays.
-func NewScript(slots Slot) *Script {
-	return &Script{steps: make([]step, 0, 512), data: make([]byte, 8, 16<<10), slots: int(slots)}
+// NewScript makes an empty one in memory, of which a part is for steps, and which uses slots from a number on: what an earlier one left in
+// others stays.
+func NewScript(memory []byte, forSteps int, slots Slot) *Script {
+	most := (forSteps - headerSize) / stepSize
+	first := headerSize + most*stepSize
+	return &Script{
+		memory: memory,
+		steps:  unsafe.Slice((*step)(unsafe.Pointer(&memory[headerSize])), most)[:0],
+		data:   memory[first:first],
+		topics: make([]topic, 0, 128),
+		slots:  int(slots),
+	}
 }
 
-// Topic says what the following steps are about, for errors.
-func (s *Script) Topic(text string) { s.topic = text }
+// Topic says what the following steps are about, for errors: what is done, and with which path if that matters.
+func (s *Script) Topic(what, path string) {
+	s.topics = append(s.topics, topic{len(s.steps), what, path})
+}
 
 // NewSlot is a slot that no other step uses.
 func (s *Script) NewSlot() Slot {
@@ -85,34 +106,42 @@ func (s *Script) LastSlot() Slot { return Slot(s.slots) }
 
 // Text is a string as C has it, at an address.
 func (s *Script) Text(text string) Arg {
-	at := len(s.data)
-	s.data = append(append(s.data, text...), 0)
-	return Arg{kindData, uint64(at)}
+	at := s.room(len(text)+1, 1)
+	copy(s.data[at:], text)
+	return Arg{kindData, int32(at)}
 }
 
 // Data is bytes at an address, which is good for whatever the kernel reads there.
 func (s *Script) Data(b []byte) Arg {
-	for len(s.data)%8 != 0 {
-		s.data = append(s.data, 0)
+	at := s.room(len(b), 8)
+	copy(s.data[at:], b)
+	return Arg{kindData, int32(at)}
+}
+
+// room makes room in the data, which begins with some of its own: no offset is 0.
+func (s *Script) room(size, align int) (at int) {
+	at = max(8, (len(s.data)+align-1)/align*align)
+	if at+size <= cap(s.data) {
+		s.data = s.data[:at+size]
+	} else { // Finish will tell
+		s.data = append(s.data[:cap(s.data)], make([]byte, at+size-cap(s.data))...)
 	}
-	at := len(s.data)
-	s.data = append(s.data, b...)
-	return Arg{kindData, uint64(at)}
+	return at
 }
 
 // At is an address behind another one.
-func (a Arg) At(offset int) Arg { return Arg{a.kind, a.value + uint64(offset)} }
+func (a Arg) At(offset int) Arg { return Arg{a.kind, a.value + int32(offset)} }
 
 // Call adds a system call.
 func (s *Script) Call(number uintptr, args ...Arg) *Call {
-	st := step{call: uint32(number)}
+	at := len(s.steps)
+	s.steps = append(s.steps, step{call: uint32(number)})
+	st := &s.steps[at]
 	for i, a := range args {
 		st.kinds |= a.kind << (4 * i)
 		st.args[i] = a.value
 	}
-	s.steps = append(s.steps, st)
-	s.about = append(s.about, s.topic)
-	return &Call{s, len(s.steps) - 1}
+	return &Call{s, at}
 }
 
 // Call is a step that was added to a script.
@@ -158,7 +187,7 @@ func (l *Label) use(s *Script, at int) {
 
 func (s *Script) aim(at, target int) {
 	if st := &s.steps[at]; st.call == callJump || st.call == callStart {
-		st.args[0] = uint64(target)
+		st.args[0] = int32(target)
 	} else {
 		st.other = uint32(target)
 	}
@@ -176,16 +205,17 @@ func (s *Script) Here(l *Label) {
 }
 
 // Poke writes what a slot has into the data, as 32 bits.
-func (s *Script) Poke(to Arg, slot Slot) { s.Call(callPoke, Value(to.value), Value(uint64(slot))) }
+func (s *Script) Poke(to Arg, slot Slot) { s.Call(callPoke, Value(to.value), Value(uint32(slot))) }
 
 // Table is an array of addresses, as the kernel takes arguments of a program: addresses of the arguments, each of which
 // is made of Text or Data or is zero. They are known when the script runs, not before.
 func (s *Script) Table(of ...Arg) Arg {
-	offsets := make([]uint64, len(of)+1) // one more, so that there is a first
+	const addressSize = 8
+	at := s.room(addressSize*len(of), addressSize)
 	for i, a := range of {
-		offsets[i] = a.value
+		*(*uint64)(unsafe.Pointer(&s.data[at+addressSize*i])) = uint64(a.value)
 	}
-	table := s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&offsets[0])), 8*len(of)))
+	table := Arg{kindData, int32(at)}
 	s.Call(callRelocate, Value(table.value), Value(len(of)))
 	return table
 }
@@ -194,14 +224,14 @@ func (s *Script) Table(of ...Arg) Arg {
 func (s *Script) Address(at Arg) { s.Call(callRelocate, Value(at.value), Value(1)) }
 
 // Offset is what has to stand where an Address is to be made.
-func (a Arg) Offset() uint64 { return a.value }
+func (a Arg) Offset() uint64 { return uint64(a.value) }
 
 // Paths is a text of paths that name the descriptors in slots, with colons between them.
 func (s *Script) Paths(slots ...Slot) Arg {
 	const longest = len("/proc/self/fd/2147483647:")
 	text := s.Data(make([]byte, len(slots)*longest+1))
 	for _, slot := range slots {
-		s.Call(callPath, Value(text.value), Value(uint64(slot)))
+		s.Call(callPath, Value(text.value), Value(uint32(slot)))
 	}
 	return text
 }
@@ -216,12 +246,23 @@ func (s *Script) Start(l *Label) { l.use(s, s.Call(callStart).at) }
 // NoCommand ends the command's steps where none executed anything.
 func (s *Script) NoCommand() { s.Call(callNoCommand) }
 
+// DropBounding takes all capabilities out of the bounding set.
+func (s *Script) DropBounding() { s.Call(callDropBounding) }
+
 // About says what a step is about, and which system call it makes.
-func (s *Script) About(at int) (topic string, number uintptr) {
+func (s *Script) About(at int) (about string, number uintptr) {
 	if at < 0 || at >= len(s.steps) {
 		return "", 0
 	}
-	return s.about[at], uintptr(s.steps[at].call)
+	for _, t := range s.topics {
+		if t.from <= at {
+			about = t.what
+			if t.path != "" {
+				about += " " + t.path
+			}
+		}
+	}
+	return about, uintptr(s.steps[at].call)
 }
 
 // Executes tells whether a step is one of those that execute the command.
@@ -230,18 +271,14 @@ func (s *Script) Executes(at int) bool {
 	return number == syscall.SYS_EXECVE || number == callNoCommand
 }
 
-// header is what an encoded script begins with.
-type header struct{ steps, data uint32 } // how many steps; where the data is
-
-// Encode is the script as the first process takes it.
-func (s *Script) Encode() []byte {
-	const headerSize, stepSize = int(unsafe.Sizeof(header{})), int(unsafe.Sizeof(step{}))
-	steps := headerSize + len(s.steps)*stepSize
-	b := make([]byte, steps+len(s.data))
-	*(*header)(unsafe.Pointer(&b[0])) = header{uint32(len(s.steps)), uint32(steps)}
-	for i, st := range s.steps {
-		*(*step)(unsafe.Pointer(&b[headerSize+i*stepSize])) = st
+// Finish completes the script in its memory and says how much of that it takes. It fails with E2BIG where there is not enough.
+func (s *Script) Finish() (size int, err error) {
+	room := s.memory
+	data := unsafe.SliceData(s.data)
+	at := int(uintptr(unsafe.Pointer(data)) - uintptr(unsafe.Pointer(&room[0])))
+	if unsafe.Pointer(unsafe.SliceData(s.steps)) != unsafe.Pointer(&room[headerSize]) || at < headerSize || at+len(s.data) > len(room) {
+		return 0, syscall.E2BIG // it was moved elsewhere
 	}
-	copy(b[steps:], s.data)
-	return b
+	*(*header)(unsafe.Pointer(&room[0])) = header{uint32(len(s.steps)), uint32(at)}
+	return at + len(s.data), nil
 }
