@@ -3,8 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -14,12 +12,12 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// firstProcess is the head of a sandbox with namespaces: PID 1 in it. Two processes come before it: one that makes the namespaces, and,
-// unless that is a copy of this process, a sesame that is started for nothing but to fork it.
+// firstProcess is the head of a sandbox with namespaces: PID 1 in it. Two processes come before it: a sesame that is started for nothing
+// else, and a copy of that, which makes the namespaces.
 type firstProcess struct {
 	*line
-	starter *exec.Cmd // nil if it was forked here
 	upFunc  func() error
+	unbind  func()        // of beginning it; nil if that failed
 	stop    chan struct{} // closed when nothing more is wanted
 	stopped sync.Once
 	running chan struct{} // closed when the command runs
@@ -29,54 +27,34 @@ type firstProcess struct {
 	command []string // the command's arguments
 	streams *streams
 
-	mu    sync.Mutex // of what follows
-	maker int        // its process id, 0 when it was waited for or is not known yet
-	id    int        // likewise
+	mu     sync.Mutex // of what follows
+	before []int      // processes that come before it, as far as they are known and were not waited for
+	id     int        // its own number, 0 when it was waited for or is not known yet
 }
 
-// begin forks a first process, which is a copy of this one, in the background.
+// begin takes the first process that was begun when this program was, or begins one.
 func begin() head {
-	p := newFirstProcess()
-	line, theirs, err := newLine()
+	p := &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
+	b := first.Early()
+	var err error
+	if b == nil {
+		b, err = first.Begin()
+	}
 	if err != nil {
 		p.upFunc = func() error { return err }
 		return p
 	}
-	p.line = line
-	forked := make(chan error, 1)
-	p.upFunc = sync.OnceValue(func() error { return <-forked })
-	go func() {
-		// The kernel sends the death signal when the *thread* that started the process ends.
-		runtime.LockOSThread()
-		maker, err := first.Fork(theirs)
-		p.mu.Lock()
-		p.maker = maker
-		p.mu.Unlock()
-		forked <- err
+	p.line, p.unbind = lineOf(b.Socket), sync.OnceFunc(b.Unbind)
+	p.upFunc = sync.OnceValue(func() error {
+		pid, err := b.Started()
 		if err == nil {
-			<-p.stop
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.before = append(p.before, pid)
 		}
-	}()
-	runtime.Gosched() // it is what everything waits for in the end: it goes first
+		return err
+	})
 	return p
-}
-
-// beginAnew has one forked by a program that is started for that, and knows nothing.
-func beginAnew() head {
-	p := newFirstProcess()
-	line, theirs, err := newLine()
-	if err != nil {
-		p.upFunc = func() error { return err }
-		return p
-	}
-	p.line = line
-	p.starter = itself(first.Name)
-	p.upFunc = launch(p.starter, p.stop, theirs)
-	return p
-}
-
-func newFirstProcess() *firstProcess {
-	return &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
 }
 
 func (p *firstProcess) up() error { return p.upFunc() }
@@ -140,7 +118,7 @@ func (p *firstProcess) know(m first.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.What == first.TellMaker {
-		p.maker = int(m.A)
+		p.before = append(p.before, int(m.A))
 		return
 	}
 	p.id = int(m.A)
@@ -203,15 +181,12 @@ func (p *firstProcess) wait() (Status, error) {
 
 // waitProcesses waits for all of them, and says how the last one ended.
 func (p *firstProcess) waitProcesses() (Status, error) {
-	if p.starter != nil {
-		_ = p.starter.Wait() // it has nothing to say
-	}
 	p.mu.Lock()
-	maker, id := p.maker, p.id
-	p.maker = 0
+	before, id := p.before, p.id
+	p.before = nil
 	p.mu.Unlock()
-	if maker != 0 {
-		if _, err := waitFor(maker); err != nil {
+	for _, pid := range before {
+		if _, err := waitFor(pid); err != nil {
 			return Status{Code: -1}, err
 		}
 	}
@@ -277,6 +252,7 @@ func (p *firstProcess) close() {
 	p.stopped.Do(func() { close(p.stop) })
 	if p.line != nil {
 		p.line.close()
+		p.unbind()
 	}
 	if p.memory != nil {
 		_ = unix.Munmap(p.memory) // nobody reads the messages any more that are about it

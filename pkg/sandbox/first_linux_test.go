@@ -20,18 +20,18 @@ import (
 // workspaceVariable names the workspace for a test that is started once more, with secrets.
 const workspaceVariable = "SESAME_TEST_WORKSPACE"
 
-// A first process that is a copy of its parent has wiped what that had in its environment and on its command line.
-func TestForkForgets(t *testing.T) {
+// The first process has nothing of what its parent has in its environment, on its command line and in its memory.
+func TestFirstProcessKnowsNothing(t *testing.T) {
 	if base := os.Getenv(workspaceVariable); base != "" {
 		forkedSandbox(t, base)
 		return
 	}
 	if testTier() != Namespaces {
-		t.Skip("namespaces only: the other tier forks nothing")
+		t.Skip("namespaces only: the other tier has none")
 	}
 	h := newHost(t)
 	const secret = "sgamp_user_EARLY00000000000000000_fedcba9876543210"
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestForkForgets$", "-test.v", "argument-"+secret)
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFirstProcessKnowsNothing$", "-test.v", "sandbox", "argument-"+secret)
 	cmd.Env = append(os.Environ(), workspaceVariable+"="+h.policy.Workspace, "AMP_API_KEY="+secret, "OTHER_TOKEN=other-"+secret)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -80,8 +80,8 @@ func forkedSandbox(t *testing.T, workspace string) {
 	policy := &Policy{Tier: Namespaces, Workspace: workspace, Home: filepath.Dir(filepath.Dir(workspace))}
 	b := Begin(&Command{Args: []string{"/bin/cat"}, Stdin: os.Stdin})
 	p, ok := b.head.(*firstProcess)
-	if !ok || p.starter != nil {
-		t.Fatal("it is no copy")
+	if !ok || first.Early() != nil {
+		t.Fatal("what was begun with the program was not taken")
 	}
 	process, err := b.Start(t.Context(), policy)
 	if err != nil {

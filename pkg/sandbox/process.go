@@ -43,8 +43,7 @@ type Beginning struct {
 	head    head // nil where nothing was begun
 }
 
-// Begin begins a sandbox for a command that may be set until Start. Its first process is a copy of this one, in which the environment and
-// the command line are wiped: no other secret may be known yet. What is begun must be started or closed.
+// Begin begins a sandbox for a command that may be set until Start. What is begun must be started or closed.
 func Begin(c *Command) *Beginning {
 	return &Beginning{Command: c, head: begin()}
 }

@@ -87,7 +87,7 @@ type box struct {
 
 func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
 	if begun == nil {
-		begun = beginAnew()
+		begun = begin()
 	}
 	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
 }

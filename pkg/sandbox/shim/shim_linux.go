@@ -12,8 +12,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // Descriptors that the parent hands to the shim.
@@ -28,10 +26,6 @@ const (
 func init() {
 	if len(os.Args) == 0 {
 		return
-	}
-	if os.Args[0] == first.Name {
-		first.Main()
-		syscall.Exit(0)
 	}
 	run, ok := map[string]func() error{KeeperName: keepConfined, confinedName: runConfined}[os.Args[0]]
 	if !ok {

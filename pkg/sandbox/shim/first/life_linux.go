@@ -119,9 +119,8 @@ func text(s string) uintptr {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func live(parent uintptr, script unsafe.Pointer, private []string) {
-	forget(private)
-	if at, errno := makeNamespaces(parent); errno != 0 {
+func live(script unsafe.Pointer) {
+	if at, errno := makeNamespaces(); errno != 0 {
 		sayFailed(at, errno)
 		exit(1)
 	}
@@ -135,7 +134,7 @@ func live(parent uintptr, script unsafe.Pointer, private []string) {
 		exit(0)
 	}
 	try(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0)
-	// Until the first message: if the parent is gone by now, there will be none, but the end of the socket.
+	// If the parent is gone by now, there will be no message, but the end of the socket.
 	obey(script)
 }
 
@@ -144,13 +143,8 @@ func live(parent uintptr, script unsafe.Pointer, private []string) {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func makeNamespaces(parent uintptr) (at uintptr, errno syscall.Errno) {
+func makeNamespaces() (at uintptr, errno syscall.Errno) {
 	try(syscall.SYS_PRCTL, setProcessName, text(name), 0, 0)
-	if parent != socket {
-		if _, errno = call(syscall.SYS_DUP3, parent, socket, syscall.O_CLOEXEC, 0, 0, 0); errno != 0 {
-			return AtPreparation, errno
-		}
-	}
 	// Nothing that the caller's shell or CI left open may reach the command.
 	if _, errno = call(sysCloseRange, socket+1, ^uintptr(0)>>32, 0, 0, 0, 0); errno != 0 {
 		return AtPreparation, errno
@@ -238,65 +232,6 @@ func writeFile(path string, length uintptr) syscall.Errno {
 	_, errno = call(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&life.packet)), length, 0, 0, 0)
 	try(syscall.SYS_CLOSE, fd, 0, 0, 0)
 	return errno
-}
-
-// forget wipes what the process this one was forked from had in its environment and on its command line: a key may be in
-// there, and the command must not find it even if it found a way to read this process's memory.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func forget(private []string) {
-	for i := 0; i < len(private); i++ {
-		wipe(uintptr(unsafe.Pointer(unsafe.StringData(private[i]))), uintptr(len(private[i])))
-	}
-	// The kernel knows where it put both: fields 48 to 51 of stat, counted from behind the name, which may hold anything.
-	fd, errno := call(syscall.SYS_OPENAT, atCwd, text("/proc/self/stat"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
-	if errno != 0 {
-		exit(1)
-	}
-	n, errno := call(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&life.text)), uintptr(len(life.text)), 0, 0, 0)
-	try(syscall.SYS_CLOSE, fd, 0, 0, 0)
-	if errno != 0 {
-		exit(1)
-	}
-	at := n
-	for at > 0 && life.text[at-1] != ')' {
-		at--
-	}
-	const argStart, envEnd = 48, 51
-	var from, to, value uintptr
-	for field := uintptr(2); at < n; at++ {
-		c := life.text[at]
-		if c >= '0' && c <= '9' {
-			value = value*10 + uintptr(c-'0')
-			continue
-		}
-		switch field {
-		case argStart:
-			from = value
-		case envEnd:
-			to = value
-		}
-		value = 0
-		if c == ' ' {
-			field++
-		}
-	}
-	if from == 0 || to < from {
-		exit(1) // and no sandbox: it would not be one
-	}
-	wipe(from, to-from)
-}
-
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func wipe(at, length uintptr) {
-	p := *(*unsafe.Pointer)(unsafe.Pointer(&at))
-	for i := uintptr(0); i < length; i++ {
-		*(*byte)(unsafe.Add(p, i)) = 0
-	}
 }
 
 // obey carries out a script and then what the parent says, until the parent is gone or the command has ended.
