@@ -162,12 +162,12 @@ func commandPaths(name string, env []string, dir string) (paths []string) {
 // dropPrivileges gives up every capability for good, forbids gaining any by executing something, and installs the
 // filter of system calls, for the first process and the command that it starts.
 func (b *builder) dropPrivileges() error {
-	prctl := func(option int, args ...first.Arg) *first.Call {
+	prctl := func(option int, args ...first.Arg) {
 		args = append([]first.Arg{first.Value(option)}, args...)
 		for len(args) < 5 {
 			args = append(args, none())
 		}
-		return b.Call(unix.SYS_PRCTL, args...)
+		b.Call(unix.SYS_PRCTL, args...)
 	}
 	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
 	prctl(unix.PR_SET_DUMPABLE, none())
