@@ -265,7 +265,6 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 		{[]string{dir}, syscall.EACCES},
 	} {
 		p := beginInTest(t)
-		at := -1
 		var script *Script
 		p.perform(nil, func(s *Script) {
 			script = s
@@ -281,7 +280,8 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 			s.Here(&end)
 		})
 		m := p.next()
-		if at = int(m.A) - AtStep - NextScript; m.What != TellFailed || syscall.Errno(m.B) != c.want || !script.Executes(at) {
+		at := int(m.A) - AtStep - NextScript
+		if m.What != TellFailed || syscall.Errno(m.B) != c.want || !script.Executes(at) {
 			t.Errorf("%v: %+v", c.paths, m)
 		}
 	}
