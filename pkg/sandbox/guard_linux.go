@@ -80,7 +80,7 @@ func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	case errors.Is(err, syscall.ENOTDIR): // a file where a submodule is said to be
 	case err != nil:
 		t.cannotLook(dotGit, err)
-	case !t.isRealDir(dir): // behind a link: where that leads is read-only, or is guarded itself
+	case !t.view.isReal(dir): // behind a link: where that leads is read-only, or is guarded itself
 	case info.IsDir():
 		t.guardGit(dotGit)
 	case info.Mode().IsRegular():
@@ -174,7 +174,7 @@ func (t *tree) guardPath(path string) {
 	if t.policy.unguarded(path) {
 		return
 	}
-	if !t.isRealDir(filepath.Dir(path)) {
+	if !t.view.isReal(filepath.Dir(path)) {
 		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
 			t.sweep.absent = append(t.sweep.absent, path)
 		}
@@ -201,16 +201,6 @@ func (p *Policy) unguarded(path string) bool {
 		real := resolve(allowed)
 		return within(path, real) && !within(p.Workspace, real)
 	})
-}
-
-// isRealDir is isReal with a memory: most questions are about two directories.
-func (t *tree) isRealDir(dir string) bool {
-	yes, known := t.real[dir]
-	if !known {
-		yes = isReal(dir)
-		t.real[dir] = yes
-	}
-	return yes
 }
 
 func (t *tree) readOnly(path string) {
