@@ -26,7 +26,7 @@ func (t *tree) hides() error {
 	for _, wild := range []bool{true, false} {
 		for _, pattern := range homeSecrets {
 			if p.Home != "" && strings.Contains(pattern, "*") == wild {
-				t.hideAll(filepath.Join(p.Home, pattern), pattern)
+				t.hideAll(p.Home+"/"+pattern, pattern)
 			}
 		}
 		for _, pattern := range systemSecrets {
@@ -50,8 +50,9 @@ func (t *tree) hides() error {
 // hideAll hides what matches a pattern of the default list, unless the user allowed just that. inHome is the pattern as
 // the list of the home has it: there a name without wildcard is hidden even where it does not exist yet.
 func (t *tree) hideAll(pattern, inHome string) {
-	parent, base := filepath.Split(pattern)
-	dir, ok := t.view.directory(filepath.Clean(parent))
+	slash := strings.LastIndexByte(pattern, '/')
+	base := pattern[slash+1:]
+	dir, ok := t.view.directory(pattern[:slash])
 	if !ok {
 		// No such directory, so nothing in it. But programs make these when they are first used.
 		if first, _, _ := strings.Cut(inHome, "/"); slices.Contains([]string{".config", ".local", ".cache"}, first) && !strings.Contains(base, "*") {
@@ -60,12 +61,12 @@ func (t *tree) hideAll(pattern, inHome string) {
 		return
 	}
 	if !strings.Contains(base, "*") {
-		t.hideSecret(filepath.Join(dir, base))
+		t.hideSecret(dir + "/" + base)
 		return
 	}
 	for name := range t.view.list(dir).types {
 		if ok, err := filepath.Match(base, name); ok && err == nil {
-			t.hideSecret(filepath.Join(dir, name))
+			t.hideSecret(dir + "/" + name)
 		}
 	}
 }
@@ -212,20 +213,16 @@ func (t *tree) prune() {
 	if t.layers == nil {
 		return
 	}
-	absent := make(map[string]bool, len(t.layers.Absent))
-	for _, rel := range t.layers.Absent {
-		absent[rel] = true
-	}
 	hidden := func(rel string) bool {
-		for rel = filepath.Dir(rel); rel != "."; rel = filepath.Dir(rel) {
-			if absent[rel] {
+		for i := strings.LastIndexByte(rel, '/'); i > 0; i = strings.LastIndexByte(rel[:i], '/') {
+			if t.absent[rel[:i]] {
 				return true
 			}
 		}
 		return false
 	}
 	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, hidden)
-	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return absent[d.Path] || hidden(d.Path) })
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.absent[d.Path] || hidden(d.Path) })
 }
 
 // otherHomes lists the homes of people other than the one whose home is own.

@@ -207,8 +207,8 @@ func (t *tree) binds() {
 
 // above finds the nearest path above path that has a mount of its own.
 func (t *tree) above(path string) (string, bool) {
-	for path != "/" {
-		path = filepath.Dir(path)
+	for slash := strings.LastIndexByte(path, '/'); slash >= 0 && path != "/"; slash = strings.LastIndexByte(path, '/') {
+		path = path[:max(slash, 1)]
 		if _, ok := t.ops[path]; ok {
 			return path, true
 		}

@@ -39,8 +39,9 @@ func (v *view) lstat(path string) (fs.FileMode, error) {
 		return l.mode, l.err
 	}
 	// Most are not there, and their directories' lists tell that for less.
-	if list := v.lists[filepath.Dir(path)]; list != nil && list.err == nil {
-		if _, ok := list.types[filepath.Base(path)]; !ok {
+	slash := strings.LastIndexByte(path, '/')
+	if list := v.lists[path[:max(slash, 1)]]; list != nil && list.err == nil {
+		if _, ok := list.types[path[slash+1:]]; !ok {
 			return 0, unix.ENOENT
 		}
 	}
