@@ -91,7 +91,8 @@ type tree struct {
 }
 
 func newTree(p *Policy) (*tree, error) {
-	t := &tree{policy: p, ops: map[string]shim.Mount{}, view: newView(), looked: map[string]bool{}, masked: map[string]bool{}, absent: map[string]bool{}}
+	// The usual sizes: growing takes as long as filling.
+	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(homeSecrets))}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)
@@ -222,7 +223,7 @@ func (t *tree) home() {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: homeWithin, Mode: 0o700})
 		return
 	}
-	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState}
+	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Absent: make([]string, 0, len(homeSecrets))}
 	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
 	if p.Profile != Strict {
 		return

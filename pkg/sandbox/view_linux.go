@@ -31,7 +31,7 @@ type listing struct {
 	err   error                  // why there may be more
 }
 
-func newView() *view { return &view{seen: map[string]look{}, lists: map[string]*listing{}} }
+func newView() *view { return &view{seen: make(map[string]look, 100), lists: map[string]*listing{}} }
 
 // lstat is that of the path itself, if it is a link.
 func (v *view) lstat(path string) (fs.FileMode, error) {
@@ -148,36 +148,38 @@ func (v *view) directory(path string) (real string, ok bool) {
 func (v *view) list(dir string) *listing {
 	list, ok := v.lists[dir]
 	if !ok {
-		list = &listing{types: map[string]fs.FileMode{}}
-		list.err = v.read(dir, list.types)
+		list = &listing{}
+		list.types, list.err = v.read(dir)
 		v.lists[dir] = list
 	}
 	return list
 }
 
 // read reads a directory.
-func (v *view) read(dir string, types map[string]fs.FileMode) error {
+func (v *view) read(dir string) (types map[string]fs.FileMode, err error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unix.Close(fd)
 	buf := make([]byte, 8<<10)
 	for {
 		n, err := unix.Getdents(fd, buf)
 		if err != nil || n == 0 {
-			return err
+			return types, err
+		}
+		if types == nil {
+			types = make(map[string]fs.FileMode, n/32)
 		}
 		// Each is an inode and an offset, the record's length, the type and the name, as getdents64(2) has it.
 		const head = 8 + 8 + 2 + 1
-		for rest := buf[:n]; len(rest) > head; {
-			record := rest[:binary.NativeEndian.Uint16(rest[head-3:])]
-			rest = rest[len(record):]
-			name, _, _ := strings.Cut(string(record[head:]), "\x00")
-			if name == "." || name == ".." {
+		for rest := string(buf[:n]); len(rest) > head; {
+			size, kind := int(binary.NativeEndian.Uint16(buf[n-len(rest)+head-3:])), rest[head-1]
+			name, _, _ := strings.Cut(rest[head:size], "\x00")
+			if rest = rest[size:]; name == "." || name == ".." {
 				continue
 			}
-			if types[name] = typeOf(uint32(record[head-1])); record[head-1] == unix.DT_UNKNOWN { // not every file system has it there
+			if types[name] = typeOf(uint32(kind)); kind == unix.DT_UNKNOWN { // not every file system has it there
 				types[name], _ = v.lstat(filepath.Join(dir, name))
 			}
 		}
