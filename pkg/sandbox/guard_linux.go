@@ -80,7 +80,7 @@ func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	case errors.Is(err, syscall.ENOTDIR): // a file where a submodule is said to be
 	case err != nil:
 		t.cannotLook(dotGit, err)
-	case !t.view.isReal(dir): // behind a link: where that leads is read-only, or is guarded itself
+	case !t.isRealDir(dir): // behind a link: where that leads is read-only, or is guarded itself
 	case info.IsDir():
 		t.guardGit(dotGit)
 	case info.Mode().IsRegular():
@@ -174,7 +174,7 @@ func (t *tree) guardPath(path string) {
 	if t.policy.unguarded(path) {
 		return
 	}
-	if !t.view.isReal(filepath.Dir(path)) {
+	if !t.isRealDir(filepath.Dir(path)) {
 		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
 			t.sweep.absent = append(t.sweep.absent, path)
 		}
@@ -202,6 +202,9 @@ func (p *Policy) unguarded(path string) bool {
 		return within(path, real) && !within(p.Workspace, real)
 	})
 }
+
+// isRealDir tells whether a directory is there and has no links in its path.
+func (t *tree) isRealDir(dir string) bool { return t.view.isReal(dir) }
 
 func (t *tree) readOnly(path string) {
 	t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})

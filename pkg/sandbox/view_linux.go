@@ -15,12 +15,12 @@ import (
 // view is the host's files as one plan sees them: each path is looked at once, however many rules speak of it, and
 // without what package os makes of it, since every start does. It must not outlive the plan: what is hidden is what is there now.
 type view struct {
-	seen  map[string]look     // by path
+	seen  map[string]glance   // by path
 	lists map[string]*listing // by path
 }
 
-// look is what lstat says of a path.
-type look struct {
+// glance is what lstat says of a path.
+type glance struct {
 	mode fs.FileMode // type and permissions only
 	err  error
 }
@@ -31,12 +31,12 @@ type listing struct {
 	err   error                  // why there may be more
 }
 
-func newView() *view { return &view{seen: make(map[string]look, 100), lists: map[string]*listing{}} }
+func newView() *view { return &view{seen: make(map[string]glance, 100), lists: map[string]*listing{}} }
 
 // lstat is that of the path itself, if it is a link.
 func (v *view) lstat(path string) (fs.FileMode, error) {
-	if l, ok := v.seen[path]; ok {
-		return l.mode, l.err
+	if g, ok := v.seen[path]; ok {
+		return g.mode, g.err
 	}
 	// Most are not there, and their directories' lists tell that for less.
 	slash := strings.LastIndexByte(path, '/')
@@ -50,12 +50,12 @@ func (v *view) lstat(path string) (fs.FileMode, error) {
 	for errors.Is(err, unix.EINTR) {
 		err = unix.Lstat(path, &st)
 	}
-	l := look{err: err}
+	g := glance{err: err}
 	if err == nil {
-		l.mode = fs.FileMode(st.Mode).Perm() | typeOf(st.Mode>>12)
+		g.mode = fs.FileMode(st.Mode).Perm() | typeOf(st.Mode>>12)
 	}
-	v.seen[path] = l
-	return l.mode, l.err
+	v.seen[path] = g
+	return g.mode, g.err
 }
 
 // typeOf turns the kernel's number for a kind of file, as directories have it, into Go's.
