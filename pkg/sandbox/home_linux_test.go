@@ -1,8 +1,6 @@
 package sandbox
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -36,11 +34,11 @@ func TestFreshWork(t *testing.T) {
 		if entries, err := os.ReadDir(filepath.Join(state, "work")); err != nil || len(entries) > 0 {
 			t.Errorf("used before: %v: %v, %v", used, entries, err)
 		}
-		if err := removeUsedWork(state); err != nil {
+		if err := emptyUsedWork(state); err != nil {
 			t.Errorf("used before: %v: %v", used, err)
 		}
-		if _, err := os.Lstat(filepath.Join(state, usedWork)); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("used before: %v: it is still there: %v", used, err)
+		if entries, err := os.ReadDir(filepath.Join(state, usedWork)); err != nil || len(entries) > 0 {
+			t.Errorf("used before: %v: still there: %v, %v", used, entries, err)
 		}
 	}
 }
