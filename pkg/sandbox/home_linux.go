@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,12 +23,16 @@ func freshWork(state string) error {
 		return err
 	}
 	work, used := filepath.Join(state, "work"), filepath.Join(state, usedWork)
-	err := unix.Renameat2(unix.AT_FDCWD, work, unix.AT_FDCWD, used, unix.RENAME_EXCHANGE)
-	if !errors.Is(err, unix.EINVAL) { // not every file system can
-		return err
+	if unix.Renameat2(unix.AT_FDCWD, work, unix.AT_FDCWD, used, unix.RENAME_EXCHANGE) == nil {
+		return nil
 	}
-	if err := os.Rename(work, used); err != nil {
-		return err
+	return replaceWork(work, used)
+}
+
+// replaceWork is for file systems that cannot exchange directories.
+func replaceWork(work, used string) error {
+	if err := unix.Rename(work, used); err != nil {
+		return fmt.Errorf("%s: %w", work, err)
 	}
 	return os.Mkdir(work, 0o700)
 }
