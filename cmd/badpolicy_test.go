@@ -146,9 +146,9 @@ func keysOf(prefix string, of reflect.Type) []string {
 	var keys []string
 	for i := range of.NumField() {
 		field := of.Field(i)
-		name := field.Tag.Get("mapstructure")
+		name := field.Tag.Get("key")
 		switch {
-		case name == "" || name == "-":
+		case name == "":
 		case field.Type.Kind() == reflect.Struct:
 			keys = append(keys, keysOf(prefix+name+".", field.Type)...)
 		default:

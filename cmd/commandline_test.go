@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,5 +180,37 @@ func TestServersThatAreNone(t *testing.T) {
 				t.Error("something was kept")
 			}
 		})
+	}
+}
+
+// A command line has the command made that it names, and all where it might mean another one.
+func TestOnlyTheCommandThatIsNamed(t *testing.T) {
+	names := func(args ...string) (names []string) {
+		w := newWorld(t)
+		w.app.args = args
+		for _, c := range newRootCmd(w.app).Commands() {
+			names = append(names, c.Name())
+		}
+		return names
+	}
+	all := names()
+	if len(all) < 10 {
+		t.Fatalf("all commands: %q", all)
+	}
+	for _, name := range all {
+		want := []string{name}
+		if name == manName {
+			want = all
+		}
+		for _, args := range [][]string{{name}, {"-C", "run", "-q", name, "run"}, {"--config=x", name, "--help"}} {
+			if got := names(args...); !slices.Equal(got, want) {
+				t.Errorf("%q: %q", args, got)
+			}
+		}
+	}
+	for _, args := range [][]string{{"help", "run"}, {"__complete", "run"}, {"rnu"}, {"--mode", "run"}, {"--help"}} {
+		if got := names(args...); !slices.Equal(got, all) {
+			t.Errorf("%q: only %q", args, got)
+		}
 	}
 }

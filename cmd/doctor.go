@@ -76,7 +76,7 @@ func newDoctorCmd(a *app, runF func(context.Context, *doctorOptions) error) *cob
 	}
 	f := cmd.Flags()
 	f.BoolVar(&opts.json, "json", false, "print the checks as JSON, keyed by their id")
-	f.StringArrayVar(&opts.only, "only", nil, "run only the check `ID`, or the group, and what it needs (repeatable)")
+	repeatable(f, &opts.only, "only", "run only the check `ID`, or the group, and what it needs (repeatable)")
 	f.BoolVar(&opts.offline, "offline", false, "ask no network, and be quick")
 	f.BoolVar(&opts.probe, "probe", false, "also ask each mode for one short real turn, which may cost")
 	f.BoolVar(&opts.watch, "watch", false, "look again every few seconds and show what changed")

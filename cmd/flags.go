@@ -32,6 +32,22 @@ func filledText(fs *pflag.FlagSet, at *string, name, short, usage string) {
 	fs.VarP((*filled)(at), name, short, usage)
 }
 
+// texts are the values of a flag that can be repeated. Those of pflag write each flag's default as CSV, which took more of
+// a start than all else about flags.
+type texts []string
+
+func (l *texts) String() string              { return strings.Join(*l, ",") }
+func (l *texts) Type() string                { return "stringArray" } // completion offers such a flag again
+func (l *texts) Set(value string) error      { return l.Append(value) }
+func (l *texts) Append(value string) error   { *l = append(*l, value); return nil }
+func (l *texts) Replace(list []string) error { *l = list; return nil }
+func (l *texts) GetSlice() []string          { return *l }
+
+// repeatable makes a flag for a list of texts.
+func repeatable(fs *pflag.FlagSet, at *[]string, name, usage string) {
+	fs.Var((*texts)(at), name, usage)
+}
+
 // keyOf marks a flag with the configuration key that it sets. The value is parsed and
 // checked with the configuration, so a flag, a variable and a file say the same.
 const keyOf = "sesame_key"
@@ -53,7 +69,7 @@ func (f flagSet) bool(name, short, key, usage string) {
 }
 
 func (f flagSet) list(name, key, usage string) {
-	f.StringArray(name, nil, usage)
+	repeatable(f.FlagSet, new([]string), name, usage)
 	f.mark(name, key)
 }
 

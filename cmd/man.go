@@ -9,9 +9,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
+const manName = "man"
+
 func newManCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:    "man",
+		Use:    manName,
 		Short:  "Print the manual page",
 		Hidden: true,
 		Args:   noArgs,

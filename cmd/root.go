@@ -39,22 +39,42 @@ func newRootCmd(a *app) *cobra.Command {
 	a.globalFlags(root.PersistentFlags())
 	root.SetFlagErrorFunc(a.flagError)
 	root.SetHelpCommand(newHelpCmd())
-	root.AddCommand(
-		newRunCmd(a, nil),
-		newContinueCmd(a, nil),
-		newLoginCmd(a, nil),
-		newLogoutCmd(a, nil),
-		newDoctorCmd(a, nil),
-		newSessionsCmd(a, nil),
-		newLogsCmd(a, nil),
-		newAmpCmd(a, nil),
-		newSandboxCmd(a, nil),
-		newModesCmd(a, nil),
-		newCompletionCmd(a),
-		newVersionCmd(a, nil),
-		newManCmd(a),
-	)
+	root.AddCommand(commands(a)...)
 	return root
+}
+
+// commands are all there are, or the one that the command line names: with its flags, making the others takes longer than
+// reading the command line.
+func commands(a *app) []*cobra.Command {
+	all := []struct {
+		name string
+		make func() *cobra.Command
+	}{
+		{"run", func() *cobra.Command { return newRunCmd(a, nil) }},
+		{"continue", func() *cobra.Command { return newContinueCmd(a, nil) }},
+		{"login", func() *cobra.Command { return newLoginCmd(a, nil) }},
+		{"logout", func() *cobra.Command { return newLogoutCmd(a, nil) }},
+		{"doctor", func() *cobra.Command { return newDoctorCmd(a, nil) }},
+		{"sessions", func() *cobra.Command { return newSessionsCmd(a, nil) }},
+		{"logs", func() *cobra.Command { return newLogsCmd(a, nil) }},
+		{"amp", func() *cobra.Command { return newAmpCmd(a, nil) }},
+		{"sandbox", func() *cobra.Command { return newSandboxCmd(a, nil) }},
+		{"modes", func() *cobra.Command { return newModesCmd(a, nil) }},
+		{"completion", func() *cobra.Command { return newCompletionCmd(a) }},
+		{"version", func() *cobra.Command { return newVersionCmd(a, nil) }},
+		{manName, func() *cobra.Command { return newManCmd(a) }},
+	}
+	named := firstWord(a.args)
+	var made []*cobra.Command
+	for _, c := range all {
+		if c.name == named && named != manName { // the manual is about all of them
+			return []*cobra.Command{c.make()}
+		}
+	}
+	for _, c := range all {
+		made = append(made, c.make())
+	}
+	return made
 }
 
 func newHelpCmd() *cobra.Command {

@@ -51,8 +51,8 @@ func newSandboxCmd(a *app, runF func(context.Context, *sandboxOptions) error) *c
 	// What follows the command's name is the command's.
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().BoolVar(&opts.explain, "explain", false, "print the policy instead of running a command")
-	cmd.Flags().StringArrayVar(&opts.paths, "explain-path", nil, "say what may be done with `PATH`, by which rule, and which flag changes it (repeatable)")
-	cmd.Flags().StringArrayVar(&opts.hosts, "explain-host", nil, "say whether `HOST:PORT` can be reached, likewise (repeatable)")
+	repeatable(cmd.Flags(), &opts.paths, "explain-path", "say what may be done with `PATH`, by which rule, and which flag changes it (repeatable)")
+	repeatable(cmd.Flags(), &opts.hosts, "explain-host", "say whether `HOST:PORT` can be reached, likewise (repeatable)")
 	outputFlag(cmd, string(config.Text), string(config.JSON))
 	policyFlags(cmd)
 	return cmd

@@ -32,13 +32,15 @@ func watchSignals(parent context.Context) (context.Context, *signalWatch) {
 		taken:   make(chan struct{}),
 		done:    make(chan struct{}),
 	}
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		// nohup and `cmd &` in scripts ignore signals for us: that stays so.
-		if !signal.Ignored(s) {
-			signal.Notify(w.signals, s)
-		}
-	}
 	go func() {
+		// Here, since each takes several steps of two threads after each other, and nothing waits for it: until then a
+		// signal does what it does to a program that is just starting.
+		for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+			// nohup and `cmd &` in scripts ignore signals for us: that stays so.
+			if !signal.Ignored(s) {
+				signal.Notify(w.signals, s)
+			}
+		}
 		select {
 		case s := <-w.signals:
 			signal.Stop(w.signals)

@@ -14,51 +14,51 @@ const (
 	StreamJSON Output = "stream-json"
 )
 
-// Config is every setting, read once. The zero value is not useful; see Load.
+// Config is every setting, read once, with the key that files have it by. The zero value is not useful; see Load.
 type Config struct {
-	Mode         string        `mapstructure:"mode"`
-	Output       Output        `mapstructure:"output"`
-	OutputFile   string        `mapstructure:"output-file"` // absolute; "" for none
-	Timeout      time.Duration `mapstructure:"timeout"`     // of a turn; 0 for none
-	Labels       []string      `mapstructure:"labels"`
-	ShowThinking bool          `mapstructure:"show-thinking"`
-	Quiet        bool          `mapstructure:"quiet"`
-	Verbose      bool          `mapstructure:"verbose"`
-	Amp          Amp           `mapstructure:"amp"`
-	Sandbox      Sandbox       `mapstructure:"sandbox"`
+	Mode         string        `key:"mode"`
+	Output       Output        `key:"output"`
+	OutputFile   string        `key:"output-file"` // absolute; "" for none
+	Timeout      time.Duration `key:"timeout"`     // of a turn; 0 for none
+	Labels       []string      `key:"labels"`
+	ShowThinking bool          `key:"show-thinking"`
+	Quiet        bool          `key:"quiet"`
+	Verbose      bool          `key:"verbose"`
+	Amp          Amp           `key:"amp"`
+	Sandbox      Sandbox       `key:"sandbox"`
 
 	// Warnings are lines for the user about settings that have no effect.
-	Warnings []string `mapstructure:"-"`
+	Warnings []string
 	// Files are the configuration files that were read, in the order of their layers.
-	Files []string `mapstructure:"-"`
+	Files []string
 
 	origins map[string][]Origin
 }
 
 // Amp is what concerns the program that is run.
 type Amp struct {
-	URL            string            `mapstructure:"url"`     // of the service, normalised by ServiceURL
-	Version        string            `mapstructure:"version"` // or "latest"
-	SHA256         string            `mapstructure:"sha256"`  // of the executable of that version, in hex; "" for no pin
-	Path           string            `mapstructure:"path"`    // absolute; an executable to use instead of a fetched one
-	Sources        []string          `mapstructure:"sources"` // static, storage, npm, an http(s) base or an absolute directory
-	Modes          map[string]string `mapstructure:"modes"`   // what a mode is called on the build that runs
-	Args           []string          `mapstructure:"args"`    // handed to Amp
-	MCPConfig      string            `mapstructure:"mcp-config"`
-	KeepVersions   int               `mapstructure:"keep-versions"`
-	UpdateInterval time.Duration     `mapstructure:"update-interval"`
+	URL            string            `key:"url"`     // of the service, normalised by ServiceURL
+	Version        string            `key:"version"` // or "latest"
+	SHA256         string            `key:"sha256"`  // of the executable of that version, in hex; "" for no pin
+	Path           string            `key:"path"`    // absolute; an executable to use instead of a fetched one
+	Sources        []string          `key:"sources"` // static, storage, npm, an http(s) base or an absolute directory
+	Modes          map[string]string `key:"modes"`   // what a mode is called on the build that runs
+	Args           []string          `key:"args"`    // handed to Amp
+	MCPConfig      string            `key:"mcp-config"`
+	KeepVersions   int               `key:"keep-versions"`
+	UpdateInterval time.Duration     `key:"update-interval"`
 }
 
 // Sandbox is what concerns the policy. Paths are absolute and not yet resolved.
 type Sandbox struct {
-	Tier       string   `mapstructure:"tier"`    // auto, namespaces, landlock, seatbelt, off
-	Profile    string   `mapstructure:"profile"` // standard, strict
-	AllowHosts []string `mapstructure:"allow-hosts"`
-	AllowRead  []string `mapstructure:"allow-read"`
-	AllowWrite []string `mapstructure:"allow-write"`
-	DenyRead   []string `mapstructure:"deny-read"`
-	PassEnv    []string `mapstructure:"pass-env"`
-	ExposeKey  bool     `mapstructure:"expose-key"`
+	Tier       string   `key:"tier"`    // auto, namespaces, landlock, seatbelt, off
+	Profile    string   `key:"profile"` // standard, strict
+	AllowHosts []string `key:"allow-hosts"`
+	AllowRead  []string `key:"allow-read"`
+	AllowWrite []string `key:"allow-write"`
+	DenyRead   []string `key:"deny-read"`
+	PassEnv    []string `key:"pass-env"`
+	ExposeKey  bool     `key:"expose-key"`
 }
 
 // Origin is where the value of a key such as "amp.url" comes from; for a list,

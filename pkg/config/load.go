@@ -43,11 +43,48 @@ func Load(o Options) (*Config, error) {
 			first = err
 		}
 	}
-	cfg := &Config{Warnings: l.warnings, Files: l.files, origins: l.origins}
-	if err := l.viper.UnmarshalExact(cfg); err != nil && first == nil {
-		first = fmt.Errorf("read the configuration: %w", err)
+	return l.config(), first
+}
+
+// config is what the layers come to. Values have the types of their settings by now: viper's own way of filling a
+// structure, by reflection, would take longer than reading the layers.
+func (l *loader) config() *Config {
+	v := l.viper
+	return &Config{
+		Mode:         v.GetString("mode"),
+		Output:       Output(v.GetString("output")),
+		OutputFile:   v.GetString("output-file"),
+		Timeout:      v.GetDuration("timeout"),
+		Labels:       v.GetStringSlice("labels"),
+		ShowThinking: v.GetBool("show-thinking"),
+		Quiet:        v.GetBool("quiet"),
+		Verbose:      v.GetBool("verbose"),
+		Amp: Amp{
+			URL:            v.GetString("amp.url"),
+			Version:        v.GetString("amp.version"),
+			SHA256:         v.GetString("amp.sha256"),
+			Path:           v.GetString("amp.path"),
+			Sources:        v.GetStringSlice("amp.sources"),
+			Modes:          v.GetStringMapString("amp.modes"),
+			Args:           v.GetStringSlice("amp.args"),
+			MCPConfig:      v.GetString("amp.mcp-config"),
+			KeepVersions:   v.GetInt("amp.keep-versions"),
+			UpdateInterval: v.GetDuration("amp.update-interval"),
+		},
+		Sandbox: Sandbox{
+			Tier:       v.GetString("sandbox.tier"),
+			Profile:    v.GetString("sandbox.profile"),
+			AllowHosts: v.GetStringSlice("sandbox.allow-hosts"),
+			AllowRead:  v.GetStringSlice("sandbox.allow-read"),
+			AllowWrite: v.GetStringSlice("sandbox.allow-write"),
+			DenyRead:   v.GetStringSlice("sandbox.deny-read"),
+			PassEnv:    v.GetStringSlice("sandbox.pass-env"),
+			ExposeKey:  v.GetBool("sandbox.expose-key"),
+		},
+		Warnings: l.warnings,
+		Files:    l.files,
+		origins:  l.origins,
 	}
-	return cfg, first
 }
 
 type loader struct {
@@ -159,13 +196,23 @@ func (l *loader) environment() error {
 // prefix (Kubernetes makes SESAME_PORT of a service's name), so only what must be a
 // slip is told; where it would leave the sandbox wider than meant it is refused.
 func (l *loader) strangers() error {
+	var ours []string
+	for name := range l.options.Env {
+		if strings.HasPrefix(name, envPrefix) {
+			ours = append(ours, name)
+		}
+	}
+	if len(ours) == 0 {
+		return nil
+	}
+	slices.Sort(ours)
 	known := map[string]bool{}
 	for _, s := range l.settings {
 		known[envName(s.name)] = true
 	}
 	candidates := slices.Sorted(maps.Keys(known))
-	for _, name := range slices.Sorted(maps.Keys(l.options.Env)) {
-		if !strings.HasPrefix(name, envPrefix) || known[name] {
+	for _, name := range ours {
+		if known[name] {
 			continue
 		}
 		near := Nearest(name, candidates)

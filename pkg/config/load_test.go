@@ -3,11 +3,13 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/viper"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
@@ -190,6 +192,49 @@ sandbox:
 	want.Files = nil
 	if diff := cmp.Diff(want, m.load(), ignore); diff != "" {
 		t.Errorf("environment: %s", diff)
+	}
+}
+
+// What viper has of a setting arrives in the field that has its key, whatever that is.
+func TestEverySettingHasAField(t *testing.T) {
+	settings := schema()
+	var field func(v reflect.Value, key string) reflect.Value
+	fields := 0
+	field = func(v reflect.Value, key string) (found reflect.Value) {
+		for i := range v.NumField() {
+			switch name := v.Type().Field(i).Tag.Get("key"); {
+			case name == "":
+			case v.Field(i).Kind() == reflect.Struct:
+				if inner := field(v.Field(i), strings.TrimPrefix(key, name+".")); inner.IsValid() && strings.HasPrefix(key, name+".") {
+					found = inner
+				}
+			default:
+				if fields++; name == key {
+					found = v.Field(i)
+				}
+			}
+		}
+		return found
+	}
+	values := map[kind]any{
+		textKind: "a text", boolKind: true, countKind: 7, durationKind: 3 * time.Hour,
+		listKind: []string{"a", "b"}, tableKind: map[string]string{"a": "b"},
+	}
+	for _, s := range settings {
+		l := &loader{viper: viper.New()}
+		for _, other := range settings {
+			l.viper.SetDefault(other.name, other.zero())
+		}
+		want := values[s.kind]
+		l.viper.Set(s.name, want)
+		fields = 0
+		got := field(reflect.ValueOf(l.config()).Elem(), s.name)
+		if !got.IsValid() || !reflect.DeepEqual(got.Convert(reflect.TypeOf(want)).Interface(), want) {
+			t.Errorf("%s: %v instead of %v", s.name, got, want)
+		}
+		if fields != len(settings) {
+			t.Fatalf("%d fields for %d settings", fields, len(settings))
+		}
 	}
 }
 

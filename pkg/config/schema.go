@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // kind is the type of a setting's value; what Go type holds it stands beside.
@@ -80,7 +81,12 @@ func schema() []setting {
 
 // envName is the variable of a key: "sandbox.allow-hosts" is SESAME_SANDBOX_ALLOW_HOSTS.
 func envName(key string) string {
-	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
+	return envPrefix + strings.Map(func(r rune) rune {
+		if r == '.' || r == '-' {
+			return '_'
+		}
+		return unicode.ToUpper(r)
+	}, key)
 }
 
 const envPrefix = "SESAME_"

@@ -62,6 +62,9 @@ func (c *gitConfig) read(file string) {
 		return
 	}
 	c.seen[file] = true
+	if _, err := os.Stat(file); err != nil {
+		return // the usual case: there is none, and nothing to follow to it
+	}
 	data, err := readSmall(resolve(file))
 	if err != nil {
 		return

@@ -203,15 +203,8 @@ func (p *Policy) unguarded(path string) bool {
 	})
 }
 
-// isRealDir is isReal with a memory: most questions are about two directories.
-func (t *tree) isRealDir(dir string) bool {
-	yes, known := t.real[dir]
-	if !known {
-		yes = isReal(dir)
-		t.real[dir] = yes
-	}
-	return yes
-}
+// isRealDir tells whether a directory is there and has no links in its path.
+func (t *tree) isRealDir(dir string) bool { return t.view.isReal(dir) }
 
 func (t *tree) readOnly(path string) {
 	t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})

@@ -22,14 +22,18 @@ func (t *tree) hides() error {
 	for _, d := range t.deny {
 		t.hide(d, true)
 	}
-	for _, pattern := range homeSecrets {
-		if p.Home == "" {
-			break
+	// Patterns have directories listed, and a list tells at once what of the other names is not there.
+	for _, wild := range []bool{true, false} {
+		for _, pattern := range homeSecrets {
+			if p.Home != "" && strings.Contains(pattern, "*") == wild {
+				t.hideAll(p.Home+"/"+pattern, pattern)
+			}
 		}
-		t.hideAll(p.Home, pattern)
-	}
-	for _, pattern := range systemSecrets {
-		t.hideAll("/", pattern)
+		for _, pattern := range systemSecrets {
+			if strings.Contains(pattern, "*") == wild {
+				t.hideAll(pattern, "")
+			}
+		}
 	}
 	homes, err := otherHomes(p.Home)
 	if err != nil {
@@ -43,73 +47,38 @@ func (t *tree) hides() error {
 	return nil
 }
 
-// hideAll hides what matches a pattern of the default list, unless the user allowed just that.
-// In the home a name without wildcard is hidden even where it does not exist yet.
-func (t *tree) hideAll(dir, pattern string) {
-	parent, base := filepath.Split(filepath.Join(dir, pattern))
-	d := t.listing(filepath.Clean(parent))
-	if d.path == "" {
+// hideAll hides what matches a pattern of the default list, unless the user allowed just that. inHome is the pattern as
+// the list of the home has it: there a name without wildcard is hidden even where it does not exist yet.
+func (t *tree) hideAll(pattern, inHome string) {
+	slash := strings.LastIndexByte(pattern, '/')
+	base := pattern[slash+1:]
+	dir, ok := t.view.directory(pattern[:slash])
+	if !ok {
 		// No such directory, so nothing in it. But programs make these when they are first used.
-		if first, _, _ := strings.Cut(pattern, "/"); slices.Contains([]string{".config", ".local", ".cache"}, first) && !strings.Contains(base, "*") {
-			t.hide(filepath.Join(dir, pattern), true)
+		if first, _, _ := strings.Cut(inHome, "/"); slices.Contains([]string{".config", ".local", ".cache"}, first) && !strings.Contains(base, "*") {
+			t.hide(pattern, true)
 		}
 		return
 	}
-	names := []string{base}
-	if strings.Contains(base, "*") {
-		names = names[:0]
-		for name := range d.entries {
-			if ok, err := filepath.Match(base, name); ok && err == nil {
-				names = append(names, name)
-			}
-		}
+	if !strings.Contains(base, "*") {
+		t.hideSecret(dir + "/" + base)
+		return
 	}
-	for _, name := range names {
-		path := filepath.Join(d.path, name)
-		if d.entries[name]&fs.ModeSymlink != 0 {
-			if real, err := filepath.EvalSymlinks(path); err == nil {
-				t.hideDefault(real)
-			}
+	for name := range t.view.list(dir).types {
+		if ok, err := filepath.Match(base, name); ok && err == nil {
+			t.hideSecret(dir + "/" + name)
 		}
-		t.hideDefault(path)
 	}
 }
 
-// listing is a directory that the default lists speak of.
-type listing struct {
-	path    string // without links; "" if there is no such directory
-	mode    os.FileMode
-	entries map[string]fs.FileMode // types by name
-	whole   bool                   // entries are all there are
-}
-
-// listing reads a directory, once however many secrets are looked for in it.
-func (t *tree) listing(path string) *listing {
-	if d, ok := t.listings[path]; ok {
-		return d
-	}
-	d := &listing{}
-	t.listings[path] = d
-	// Most are not there, and their parents' lists tell that for less than a look.
-	if up, ok := t.listings[filepath.Dir(path)]; ok && up.whole {
-		if _, ok := up.entries[filepath.Base(path)]; !ok {
-			return d
+// hideSecret hides a path, and what it leads to if it is a link.
+func (t *tree) hideSecret(path string) {
+	if mode, err := t.view.lstat(path); err == nil && mode&fs.ModeSymlink != 0 {
+		if real, err := t.view.real(path); err == nil {
+			t.hideDefault(real)
 		}
 	}
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return d
-	}
-	entries, err := os.ReadDir(real)
-	info, statErr := os.Stat(real)
-	if statErr != nil || !info.IsDir() || err != nil && len(entries) == 0 && !errors.Is(err, fs.ErrPermission) {
-		return d
-	}
-	d.path, d.mode, d.entries, d.whole = real, info.Mode().Perm(), make(map[string]fs.FileMode, len(entries)), err == nil
-	for _, e := range entries {
-		d.entries[e.Name()] = e.Type()
-	}
-	return d
+	t.hideDefault(path)
 }
 
 func (t *tree) hideDefault(path string) {
@@ -126,17 +95,17 @@ func (t *tree) hide(path string, outright bool) {
 		t.whiteout(path, outright)
 		return
 	}
-	info, err := os.Lstat(path)
+	mode, err := t.view.lstat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		if above, ok := t.above(path); ok && t.ops[above].Kind == shim.ReadWrite {
 			t.cannotLook(path, err)
 		}
 	}
-	if err != nil || info.Mode()&fs.ModeSymlink != 0 {
+	if err != nil || mode&fs.ModeSymlink != 0 {
 		return // nothing there; or a link, whose target is hidden itself
 	}
 	op := shim.Mount{Kind: shim.Hide, Path: path, Blank: shim.BlankFile}
-	if info.IsDir() {
+	if mode.IsDir() {
 		op.Blank = shim.BlankDir
 		for other := range t.ops {
 			if other != path && within(other, path) {
@@ -165,8 +134,8 @@ func (t *tree) inHome(path string) bool {
 	if t.layers == nil || path == t.layers.Host || !within(path, t.layers.Host) {
 		return false
 	}
-	for _, op := range t.ops {
-		if (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) && within(op.Path, t.layers.Host) && within(path, op.Path) {
+	for at := path; len(at) >= len(t.layers.Host); at = at[:strings.LastIndexByte(at, '/')] {
+		if kind := t.ops[at].Kind; kind == shim.ReadOnly || kind == shim.ReadWrite {
 			return false
 		}
 	}
@@ -176,32 +145,35 @@ func (t *tree) inHome(path string) bool {
 // whiteout makes path absent from the home. Its parents must then be in the mask layer, with the modes they have.
 func (t *tree) whiteout(path string, outright bool) {
 	l := t.layers
-	rel, err := filepath.Rel(l.Host, path)
-	if err != nil || slices.Contains(l.Absent, rel) {
+	rel := strings.TrimPrefix(path[len(l.Host):], "/")
+	if t.absent[rel] || !t.maskAbove(rel, outright) {
 		return
 	}
-	parent := l.Host
-	var dirs []shim.DirMode
-	for _, elem := range strings.Split(filepath.Dir(rel), "/") {
-		parent = filepath.Join(parent, elem)
-		d := t.listing(parent)
-		mode := d.mode
-		switch {
-		case d.path == "" && outright:
-			mode = 0o700
-		case d.path != parent:
-			return // no such directory, so nothing in it; or a link, whose target is hidden itself
-		}
-		if r, _ := filepath.Rel(l.Host, parent); r != "." {
-			dirs = append(dirs, shim.DirMode{Path: r, Mode: mode})
-		}
-	}
-	for _, d := range dirs {
-		if !slices.Contains(l.Dirs, d) {
-			l.Dirs = append(l.Dirs, d)
-		}
-	}
+	t.absent[rel] = true
 	l.Absent = append(l.Absent, rel)
+}
+
+// maskAbove has the directories above a path of the home in the mask layer. It tells whether they are there, or are to be made outright.
+func (t *tree) maskAbove(rel string, outright bool) bool {
+	dir := filepath.Dir(rel)
+	if t.masked[dir] {
+		return true
+	}
+	if dir != "." && !t.maskAbove(dir, outright) {
+		return false
+	}
+	path, mode := filepath.Join(t.layers.Host, dir), fs.FileMode(0o700)
+	switch real, ok := t.view.directory(path); {
+	case !ok && outright:
+	case real != path:
+		return false // no such directory, so nothing in it; or a link, whose target is hidden itself
+	default:
+		mode, _ = t.view.lstat(path)
+	}
+	if t.masked[dir] = true; dir != "." {
+		t.layers.Dirs = append(t.layers.Dirs, shim.DirMode{Path: dir, Mode: mode.Perm()})
+	}
+	return true
 }
 
 // sockets hides the sockets that programs of the host listen on where the host's directories are shown: a
@@ -224,7 +196,7 @@ func (t *tree) sockets() error {
 		if !ok || t.ops[above].Kind != shim.ReadOnly && t.ops[above].Kind != shim.ReadWrite {
 			continue // a directory of the sandbox's own
 		}
-		if isReal(path) {
+		if t.view.isReal(path) {
 			t.hide(path, false)
 		}
 	}
@@ -241,20 +213,16 @@ func (t *tree) prune() {
 	if t.layers == nil {
 		return
 	}
-	absent := make(map[string]bool, len(t.layers.Absent))
-	for _, rel := range t.layers.Absent {
-		absent[rel] = true
-	}
 	hidden := func(rel string) bool {
-		for rel = filepath.Dir(rel); rel != "."; rel = filepath.Dir(rel) {
-			if absent[rel] {
+		for i := strings.LastIndexByte(rel, '/'); i > 0; i = strings.LastIndexByte(rel[:i], '/') {
+			if t.absent[rel[:i]] {
 				return true
 			}
 		}
 		return false
 	}
 	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, hidden)
-	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return absent[d.Path] || hidden(d.Path) })
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.absent[d.Path] || hidden(d.Path) })
 }
 
 // otherHomes lists the homes of people other than the one whose home is own.

@@ -2,39 +2,53 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
-// usedWork is where a directory of overlayfs goes that was in use, beside it.
+// usedWork is the directory of overlayfs that was in use before, beside the one that is.
 const usedWork = "used-work"
 
 // freshWork gives the next overlay a work directory without the mark that a volatile one leaves behind and that keeps the
-// next one from being mounted. The used one is only put aside, for removeUsedWork, because removing it takes longer. The
-// home's lock must be held. A home may be volatile, which spares every sandbox's end a sync of the whole disk: if the
-// machine crashes, what a turn left in it may be incomplete.
+// next one from being mounted. Two directories take turns, so that none need be made; the used one is only put aside, for
+// emptyUsedWork, because emptying it takes longer. The home's lock must be held. A home may be volatile, which spares every
+// sandbox's end a sync of the whole disk: if the machine crashes, what a turn left in it may be incomplete.
 func freshWork(state string) error {
-	work, used := filepath.Join(state, "work"), filepath.Join(state, usedWork)
-	err := os.Rename(work, used)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) { // somebody was killed before it was removed
-		if err = removeUsedWork(state); err == nil {
-			err = os.Rename(work, used)
-		}
-	}
-	if err != nil {
+	if err := emptyUsedWork(state); err != nil { // it is empty already, unless somebody was killed
 		return err
+	}
+	work, used := filepath.Join(state, "work"), filepath.Join(state, usedWork)
+	if unix.Renameat2(unix.AT_FDCWD, work, unix.AT_FDCWD, used, unix.RENAME_EXCHANGE) == nil {
+		return nil
+	}
+	return replaceWork(work, used)
+}
+
+// replaceWork is for file systems that cannot exchange directories.
+func replaceWork(work, used string) error {
+	if err := unix.Rename(work, used); err != nil {
+		return fmt.Errorf("%s: %w", work, err)
 	}
 	return os.Mkdir(work, 0o700)
 }
 
-// removeUsedWork removes what freshWork put aside.
-func removeUsedWork(state string) error {
+// emptyUsedWork removes what is in the directory that freshWork put aside, and makes that directory if there is none.
+func emptyUsedWork(state string) error {
 	used := filepath.Join(state, usedWork)
+	entries, err := os.ReadDir(used)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Mkdir(used, 0o700)
+	}
+	if err != nil || len(entries) == 0 {
+		return err
+	}
 	work := filepath.Join(used, "work")
 	mark := filepath.Join(work, "incompat")
 	for _, dir := range []string{work, mark, filepath.Join(mark, "volatile")} { // the kernel makes them for nobody to enter
@@ -44,7 +58,12 @@ func removeUsedWork(state string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(used)
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(used, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clearWay removes what an earlier turn put in the way of the plan's mounts, where these lie in the home: it is in the layer of changes

@@ -1,8 +1,6 @@
 package sandbox
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,8 +8,15 @@ import (
 
 // A work directory can be had fresh however the sandboxes before have ended.
 func TestFreshWork(t *testing.T) {
-	for _, used := range []bool{false, true} {
-		state := t.TempDir()
+	exchanged := freshWork
+	replaced := func(state string) error {
+		if err := emptyUsedWork(state); err != nil {
+			return err
+		}
+		return replaceWork(filepath.Join(state, "work"), filepath.Join(state, usedWork))
+	}
+	for i, fresh := range []func(string) error{exchanged, exchanged, replaced, replaced} {
+		state, used := t.TempDir(), i%2 == 1
 		for _, dir := range []string{"work", usedWork} {
 			if dir == usedWork && !used {
 				continue
@@ -30,17 +35,17 @@ func TestFreshWork(t *testing.T) {
 				}
 			}
 		}
-		if err := freshWork(state); err != nil {
+		if err := fresh(state); err != nil {
 			t.Fatalf("used before: %v: %v", used, err)
 		}
 		if entries, err := os.ReadDir(filepath.Join(state, "work")); err != nil || len(entries) > 0 {
 			t.Errorf("used before: %v: %v, %v", used, entries, err)
 		}
-		if err := removeUsedWork(state); err != nil {
+		if err := emptyUsedWork(state); err != nil {
 			t.Errorf("used before: %v: %v", used, err)
 		}
-		if _, err := os.Lstat(filepath.Join(state, usedWork)); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("used before: %v: it is still there: %v", used, err)
+		if entries, err := os.ReadDir(filepath.Join(state, usedWork)); err != nil || len(entries) > 0 {
+			t.Errorf("used before: %v: still there: %v, %v", used, entries, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,9 +37,7 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, sweep sweep, err error) {
 	if pl.Dir == "" {
 		pl.Dir = p.Workspace
 	}
-	for _, op := range t.ops {
-		pl.Mounts = append(pl.Mounts, op)
-	}
+	pl.Mounts = slices.AppendSeq(make([]shim.Mount, 0, len(t.ops)), maps.Values(t.ops))
 	// A parent's path is a prefix of its child's, so this order makes parents first.
 	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
 	return pl, t.sweep, nil
@@ -76,29 +75,31 @@ func (t *tree) collect() error {
 
 // tree collects mount operations, one for each path.
 type tree struct {
-	policy   *Policy
-	ops      map[string]shim.Mount
-	layers   *shim.Layers
-	deny     []string            // Private, HomeState and DenyRead, also resolved
-	real     map[string]bool     // by directory; see isReal
-	sweep    sweep               // what is to be guarded and cannot be a mount
-	top      string              // the workspace, if it is to be guarded
-	looked   map[string]bool     // by directory: its repository is guarded
-	unknown  error               // what is to be guarded or hidden cannot be looked at
-	listings map[string]*listing // by path, as far as they were looked at
+	policy  *Policy
+	ops     map[string]shim.Mount
+	layers  *shim.Layers
+	deny    []string // Private, HomeState and DenyRead, also resolved
+	view    *view
+	sweep   sweep           // what is to be guarded and cannot be a mount
+	top     string          // the workspace, if it is to be guarded
+	looked  map[string]bool // by directory: its repository is guarded
+	unknown error           // what is to be guarded or hidden cannot be looked at
+	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
+	absent  map[string]bool // what is in layers.Absent
 
 	knownIndexes []gitIndex // what large indexes named when they were last read
 }
 
 func newTree(p *Policy) (*tree, error) {
-	t := &tree{policy: p, ops: map[string]shim.Mount{}, listings: map[string]*listing{}, real: map[string]bool{}, looked: map[string]bool{}}
+	// The usual sizes: growing takes as long as filling.
+	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(homeSecrets))}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)
 	}
 	for _, d := range hidden {
 		t.deny = append(t.deny, d)
-		if real := resolve(d); real != d {
+		if real := t.view.resolve(d); real != d {
 			t.deny = append(t.deny, real)
 		}
 	}
@@ -124,20 +125,20 @@ var ownTops = []string{"/proc", "/dev", "/tmp", "/run", "/home", "/root", "/lost
 
 // system shows what is in / read-only, but for what is the sandbox's own.
 func (t *tree) system() error {
-	entries, err := os.ReadDir("/")
-	if err != nil {
-		return err
+	root := t.view.list("/")
+	if root.err != nil {
+		return root.err
 	}
-	for _, e := range entries {
-		path := "/" + e.Name()
+	for name, kind := range root.types {
+		path := "/" + name
 		switch {
 		case slices.Contains(ownTops, path):
 		case t.policy.Profile == Strict && !slices.Contains(strictTops, path):
-		case e.Type()&fs.ModeSymlink != 0:
+		case kind&fs.ModeSymlink != 0:
 			if text, err := os.Readlink(path); err == nil {
 				t.set(shim.Mount{Kind: shim.Symlink, Path: path, Source: text})
 			}
-		case e.IsDir():
+		case kind.IsDir():
 			t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})
 		}
 	}
@@ -149,11 +150,11 @@ func (t *tree) system() error {
 	if t.policy.Profile == Strict {
 		t.set(shim.Mount{Kind: shim.Libraries, Path: librariesDir, Mode: 0o700})
 	}
-	if isDir("/var/tmp") || t.policy.Profile == Strict {
+	if _, ok := t.view.directory("/var/tmp"); ok || t.policy.Profile == Strict {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
 	}
 	// Toolchains that some systems have in unusual places.
-	if isDir("/home/linuxbrew") {
+	if _, ok := t.view.directory("/home/linuxbrew"); ok {
 		t.set(shim.Mount{Kind: shim.ReadOnly, Path: "/home/linuxbrew", Source: "/home/linuxbrew"})
 	}
 	if text, err := os.Readlink("/run/current-system"); err == nil {
@@ -188,7 +189,7 @@ func finalPath(path string) string {
 // binds adds what the policy shows as the host has it.
 func (t *tree) binds() {
 	bind := func(kind shim.Kind, path string) {
-		real, err := filepath.EvalSymlinks(path)
+		real, err := t.view.real(path)
 		if err != nil {
 			return // Policy.Check has told the user; what vanished since is not shown
 		}
@@ -207,8 +208,8 @@ func (t *tree) binds() {
 
 // above finds the nearest path above path that has a mount of its own.
 func (t *tree) above(path string) (string, bool) {
-	for path != "/" {
-		path = filepath.Dir(path)
+	for slash := strings.LastIndexByte(path, '/'); slash >= 0 && path != "/"; slash = strings.LastIndexByte(path, '/') {
+		path = path[:max(slash, 1)]
 		if _, ok := t.ops[path]; ok {
 			return path, true
 		}
@@ -222,7 +223,7 @@ func (t *tree) home() {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: homeWithin, Mode: 0o700})
 		return
 	}
-	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState}
+	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Absent: make([]string, 0, len(homeSecrets))}
 	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
 	if p.Profile != Strict {
 		return
@@ -230,7 +231,7 @@ func (t *tree) home() {
 	t.layers.Bare = true
 	for _, name := range toolchains {
 		path := filepath.Join(p.Home, name)
-		if !isReal(path) {
+		if !t.view.isReal(path) {
 			continue
 		}
 		if _, hidden := t.denied(path); !hidden {

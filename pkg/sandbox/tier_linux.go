@@ -128,7 +128,7 @@ func (b *box) instructHead(c *Command) error {
 		return fmt.Errorf("send the plan: %w", err)
 	}
 	if b.tier == Namespaces && b.lock != nil {
-		_ = removeUsedWork(b.policy.HomeState) // if not, the next one does
+		_ = emptyUsedWork(b.policy.HomeState) // if not, the next one does
 	}
 	return nil
 }

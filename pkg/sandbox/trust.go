@@ -48,13 +48,16 @@ func (p *Policy) TrustSwap(env []string) ([]string, error) {
 	if authority == nil {
 		return env, nil
 	}
-	extra, err := readCertificates(lookup(env, nodeExtra))
+	added, err := readCertificates(lookup(env, nodeExtra), authority)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", nodeExtra, err)
 	}
+	if added == nil {
+		added = authority
+	}
 	var all []byte
 	for _, path := range append([]string{lookup(env, "SSL_CERT_FILE")}, systemBundles...) {
-		if all, err = readCertificates(path); err != nil {
+		if all, err = readCertificates(path, added); err != nil {
 			return nil, err
 		}
 		if all != nil {
@@ -68,11 +71,13 @@ func (p *Policy) TrustSwap(env []string) ([]string, error) {
 			places = append(places, real)
 		}
 	}
-	added := slices.Concat(extra, authority)
+	if all == nil {
+		all = added
+	}
 	p.Files = append(p.Files,
 		File{Path: extraCertificates, Data: added},
 		// In the system's place, too: a program with an empty environment works as well.
-		File{Path: allCertificates, Data: slices.Concat(all, added), Also: places})
+		File{Path: allCertificates, Data: all, Also: places})
 	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return name == nodeExtra || slices.Contains(bundleNames, name)
@@ -84,19 +89,30 @@ func (p *Policy) TrustSwap(env []string) ([]string, error) {
 	return env, nil
 }
 
-// readCertificates reads a file of certificates and ends it with a line break; "" and a file that is not there have none.
-func readCertificates(path string) ([]byte, error) {
+// readCertificates reads a file of certificates and adds others behind it; "" and a file that is not there are nil. Systems have
+// hundreds of them: they are read to where they are to be.
+func readCertificates(path string, others []byte) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return append(bytes.TrimRight(data, "\n"), '\n'), nil
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var all bytes.Buffer
+	all.Grow(int(info.Size()) + len(others) + bytes.MinRead)
+	if _, err := all.ReadFrom(f); err != nil {
+		return nil, err
+	}
+	return append(append(bytes.TrimRight(all.Bytes(), "\n"), '\n'), others...), nil
 }
 
 func lookup(env []string, name string) string {
@@ -114,7 +130,7 @@ func HostRoots(env []string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	extra, err := readCertificates(lookup(env, nodeExtra))
+	extra, err := readCertificates(lookup(env, nodeExtra), nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", nodeExtra, err)
 	}

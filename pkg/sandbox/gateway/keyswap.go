@@ -40,8 +40,8 @@ type KeySwap struct {
 	// Roots are what the service's certificate is checked against; nil means the system's.
 	Roots func() (*x509.CertPool, error)
 
-	authority []byte // PEM
-	leaf      tls.Certificate
+	authority []byte                           // PEM
+	leaf      func() (*tls.Certificate, error) // made when it is first asked for
 }
 
 // keyHeaders are those that Amp sends the key in.
@@ -56,11 +56,7 @@ func (s *KeySwap) Authority() ([]byte, error) {
 	if !s.TLS || s.authority != nil {
 		return s.authority, nil
 	}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -73,35 +69,56 @@ func (s *KeySwap) Authority() ([]byte, error) {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "sesame, for this run only"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife),
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		// If its private key ever got out, this authority could still vouch for nobody else.
+		PermittedDNSDomainsCritical: true,
 	}
-	leaf := &x509.Certificate{
-		SerialNumber: new(big.Int).Add(serial, big.NewInt(1)), Subject: pkix.Name{CommonName: "sesame"},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	// If its private key ever got out, this authority could still vouch for nobody else.
-	ca.PermittedDNSDomainsCritical = true
 	if ip := net.ParseIP(s.Host); ip != nil {
-		leaf.IPAddresses = []net.IP{ip}
 		ca.PermittedIPRanges = []*net.IPNet{{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}}
 		if v4 := ip.To4(); v4 != nil {
 			ca.PermittedIPRanges[0] = &net.IPNet{IP: v4, Mask: net.CIDRMask(32, 32)}
 		}
 	} else {
-		leaf.DNSNames = []string{s.Host}
 		ca.PermittedDNSDomains = []string{s.Host}
 	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
 	if err != nil {
 		return nil, err
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &leafKey.PublicKey, caKey)
-	if err != nil {
-		return nil, err
-	}
-	s.leaf = tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: leafKey}
-	s.authority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
+	s.authority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	// It takes as long again, and the command need not wait for that.
+	s.leaf = sync.OnceValues(func() (*tls.Certificate, error) { return s.vouchedFor(ca, key) })
 	return s.authority, nil
+}
+
+// certificate is what the gateway shows to clients in the sandbox.
+func (s *KeySwap) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if s.leaf == nil {
+		return nil, errors.New("nobody was told of this run's authority")
+	}
+	return s.leaf()
+}
+
+// vouchedFor is a certificate for the service by the authority.
+func (s *KeySwap) vouchedFor(ca *x509.Certificate, caKey *ecdsa.PrivateKey) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: new(big.Int).Add(ca.SerialNumber, big.NewInt(1)), Subject: pkix.Name{CommonName: "sesame"},
+		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(s.Host); ip != nil {
+		leaf.IPAddresses = []net.IP{ip}
+	} else {
+		leaf.DNSNames = []string{s.Host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
 // covers tells whether a connection goes to the service.
@@ -222,9 +239,9 @@ func (s *swapServer) handshake(server *tls.Conn) error {
 
 func (s *swapServer) serverConfig(t target) *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{s.swap.leaf},
-		NextProtos:   []string{"http/1.1"},
-		MinVersion:   tls.VersionTLS12,
+		GetCertificate: s.swap.certificate,
+		NextProtos:     []string{"http/1.1"},
+		MinVersion:     tls.VersionTLS12,
 		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			if !t.name && h.ServerName == "" {
 				return nil, nil // an address has no server name

@@ -271,10 +271,17 @@ func TestSwapEndsWithTheService(t *testing.T) {
 
 func TestAuthorityIsForOneHost(t *testing.T) {
 	swap := &KeySwap{Host: "example.com", Port: 443, TLS: true}
+	if _, err := swap.certificate(nil); err == nil {
+		t.Error("there is a certificate without an authority")
+	}
 	if _, err := swap.Authority(); err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := x509.ParseCertificate(swap.leaf.Certificate[0])
+	made, err := swap.certificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(made.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
 	}
