@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sesame-cli/sesame/pkg/sandbox/asker"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
@@ -30,6 +31,7 @@ type firstProcess struct {
 	mu     sync.Mutex // of what follows
 	before []int      // processes that come before it, as far as they are known and were not waited for
 	id     int        // its own number, 0 when it was waited for or is not known yet
+	space  uint64     // its process namespace, by inode number
 }
 
 // begin takes the first process that was begun when this program was, or begins one.
@@ -121,7 +123,7 @@ func (p *firstProcess) know(m first.Message) {
 		p.before = append(p.before, int(m.A))
 		return
 	}
-	p.id = int(m.A)
+	p.id, p.space = int(m.A), uint64(m.B)
 }
 
 // translate says what happened in words.
@@ -149,10 +151,11 @@ func (p *firstProcess) runs() { close(p.running) }
 
 func (p *firstProcess) signal(s syscall.Signal) error { return p.send(first.Signal(int(s)).Bytes()) }
 
-func (p *firstProcess) pid() int {
+// finder finds out which program inside asked for something.
+func (p *firstProcess) finder() *asker.Finder {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.id
+	return asker.NewFinder(p.id, p.space)
 }
 
 // kill kills the first process, and the kernel all others of its namespace.

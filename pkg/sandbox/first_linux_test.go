@@ -87,7 +87,7 @@ func forkedSandbox(t *testing.T, workspace string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("\nfirst process %d\n", p.pid())
+	fmt.Printf("\nfirst process %d\n", p.id)
 	if st, err := process.Wait(); err != nil || st.Code != 0 {
 		t.Errorf("%+v, %v", st, err)
 	}

@@ -28,8 +28,6 @@ type head interface {
 	runs()
 	// signal has a signal sent to the command.
 	signal(s syscall.Signal) error
-	// pid is its process id, when it has said something.
-	pid() int
 	// kill ends it at once.
 	kill()
 	// copies tells whether a stream of the command goes through a pipe, which wait empties.
@@ -168,8 +166,6 @@ func (k *keeper) receive() (shim.Message, []int, error) {
 func (k *keeper) runs() { close(k.running) }
 
 func (k *keeper) signal(s syscall.Signal) error { return k.send(shim.Message{Signal: s}.Packet()) }
-
-func (k *keeper) pid() int { return k.cmd.Process.Pid }
 
 // A keeper that is killed could not end what it started: it is asked to first.
 func (k *keeper) kill() {

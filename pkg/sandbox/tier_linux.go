@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
-	"github.com/sesame-cli/sesame/pkg/sandbox/asker"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
@@ -331,10 +330,11 @@ func (b *box) close() {
 
 // program names the program behind a socket, where a tier has namespaces in which to look for it; the other one tells the gateway by itself.
 func (b *box) program() func(network string, from, to netip.AddrPort) string {
-	if b.tier != Namespaces {
+	p, ok := b.head.(*firstProcess)
+	if !ok {
 		return nil
 	}
-	finder := sync.OnceValue(func() *asker.Finder { return asker.NewFinder(b.pid()) })
+	finder := sync.OnceValue(p.finder)
 	return func(network string, from, to netip.AddrPort) string { return finder().Program(network, from, to) }
 }
 

@@ -17,7 +17,8 @@ import (
 
 // Finder finds programs of a sandbox that has a process namespace and a network namespace of its own.
 type Finder struct {
-	first int // the process id of the sandbox's first process, as the host has it
+	first int    // the process id of the sandbox's first process, as the host has it
+	space string // its process namespace, as /proc shows it
 
 	mu    sync.Mutex
 	since time.Time // when the current second began
@@ -36,8 +37,11 @@ func (l *looks) take() bool {
 // perSecond keeps the looking below a tenth of the time of one processor or so.
 const perSecond looks = 30_000
 
-// NewFinder makes the finder for a sandbox by its first process.
-func NewFinder(first int) *Finder { return &Finder{first: first} }
+// NewFinder makes the finder for a sandbox by its first process and the inode number of the process namespace, which /proc does not tell of a
+// process that cannot be traced.
+func NewFinder(first int, space uint64) *Finder {
+	return &Finder{first: first, space: fmt.Sprintf("pid:[%d]", space)}
+}
 
 // Program is the name of the program that has the socket of a network ("tcp" or "udp") whose own address is from, and that is connected
 // to an address, unless that is the zero value. It is "" where none is found, or too much was looked at already.
@@ -105,17 +109,13 @@ func address(text string) (netip.AddrPort, bool) {
 
 // holder is the name of the newest program of the sandbox that has a socket open.
 func (f *Finder) holder(inode uint64) string {
-	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", f.first))
-	if err != nil {
-		return ""
-	}
 	var inside []int
 	for _, name := range entries("/proc") {
 		pid, err := strconv.Atoi(name)
 		if err != nil || !f.left.take() {
 			continue
 		}
-		if s, err := os.Readlink("/proc/" + name + "/ns/pid"); err == nil && s == space {
+		if s, err := os.Readlink("/proc/" + name + "/ns/pid"); err == nil && s == f.space {
 			inside = append(inside, pid)
 		}
 	}

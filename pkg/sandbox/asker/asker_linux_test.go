@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +22,11 @@ func self(t *testing.T) string {
 }
 
 func TestProgramOfASocket(t *testing.T) {
-	f := NewFinder(os.Getpid())
+	var space syscall.Stat_t
+	if err := syscall.Stat("/proc/self/ns/pid", &space); err != nil {
+		t.Fatal(err)
+	}
+	f := NewFinder(os.Getpid(), space.Ino)
 	for _, listen := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", listen)
 		if err != nil {

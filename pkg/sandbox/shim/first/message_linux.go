@@ -11,7 +11,7 @@ type Message struct {
 // What the first process tells. What scripts tell is said there.
 const (
 	TellMaker     = iota + 1 // A is the process that makes the namespaces, and ends then
-	TellFirst                // A is the first process
+	TellFirst                // A is the first process, B the inode number of its process namespace
 	TellFailed               // the sandbox could not be made: at A, with the error B
 	TellStarted              // the command runs
 	TellEnded                // the command ended with the code A, by the signal B if that is not 0; C is 1 if no other process is left

@@ -1,0 +1,6 @@
+package first
+
+import "syscall"
+
+// sysNewfstatat has another name on each architecture.
+const sysNewfstatat = syscall.SYS_NEWFSTATAT
