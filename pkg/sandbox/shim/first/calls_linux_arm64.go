@@ -2,5 +2,8 @@ package first
 
 import "syscall"
 
-// sysNewfstatat has another name on each architecture.
-const sysNewfstatat = syscall.SYS_FSTATAT
+// Calls that have other names or numbers on each architecture.
+const (
+	sysNewfstatat = syscall.SYS_FSTATAT
+	sysGetcpu     = syscall.SYS_GETCPU
+)
