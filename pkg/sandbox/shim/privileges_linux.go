@@ -6,7 +6,6 @@ import (
 	"syscall"
 	"unsafe"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +19,7 @@ func dropPrivileges(pl *Plan) error {
 	if err := scopeSignals(); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
-	var more []bpf.Instruction
+	var more []rule
 	if pl.Strict {
 		more = strictRules
 		if err := limitExecution(pl); err != nil {
