@@ -117,6 +117,7 @@ func (p *Plan) Encode() []byte {
 	w.texts(p.Env)
 	w.bool(p.Terminal)
 	w.bool(p.Strict)
+	w.uint(uint64(p.Processes))
 	w.bool(p.Confine != nil)
 	if c := p.Confine; c != nil {
 		write(w, c.Grants, func(g Grant) { w.text(g.Path); w.text(string(g.Access)) })
@@ -145,6 +146,7 @@ func DecodePlan(data []byte) (*Plan, error) {
 	p.IPv6 = r.bool()
 	p.Args, p.Dir, p.Env = r.texts(), r.text(), r.texts()
 	p.Terminal, p.Strict = r.bool(), r.bool()
+	p.Processes = int(r.uint())
 	if r.bool() {
 		p.Confine = &Confine{Grants: read(r, func() Grant { return Grant{r.text(), Access(r.text())} }), Remove: r.text()}
 	}
