@@ -94,7 +94,8 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	pl := &shim.Plan{
 		// The C library is to ask the name server by TCP, and to believe the one that answers.
 		Args: replaced(c.Args, l.insidePaths()), Dir: c.Dir, Env: setVariables(l.environment(c.Env), "RES_OPTIONS=use-vc"), Terminal: c.Terminal, Strict: l.policy.Profile == Strict,
-		Confine: &shim.Confine{Grants: l.grants, Remove: l.run},
+		Processes: processLimit(),
+		Confine:   &shim.Confine{Grants: l.grants, Remove: l.run},
 	}
 	if pl.Dir == "" {
 		pl.Dir = l.policy.Workspace

@@ -236,18 +236,15 @@ func again(t *testing.T, variable string, namespaces uintptr, env ...string) boo
 	return false
 }
 
-// TestAsOrdinaryUser runs this package's tests again as a user without privileges.
-func TestAsOrdinaryUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		return // all the others ran as one
-	}
+// ordinaryUser is this package's tests, to be run by a user without privileges in a home of his own.
+func ordinaryUser(t *testing.T, uid uint32) *exec.Cmd {
+	t.Helper()
 	dir, err := os.MkdirTemp("/var/cache", "sesame-user-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeAll(t, dir) })
-	const uid = 31337
-	if err := os.Chown(dir, uid, uid); err != nil {
+	if err := os.Chown(dir, int(uid), int(uid)); err != nil {
 		t.Fatal(err)
 	}
 	// go test keeps its binary where only the one who built it can go.
@@ -263,12 +260,23 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := os.WriteFile(exe, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Dir = dir
+	cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd
+}
+
+// TestAsOrdinaryUser runs this package's tests again as a user without privileges.
+func TestAsOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // all the others ran as one
+	}
 	// They want a cache of root's, the same again, and the sources.
 	const without = "^(TestAsOrdinaryUser|TestLanguageServer|TestLargeTransferTakesNoMemory|TestPromisesHaveTests)$"
-	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", without)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	cmd := ordinaryUser(t, 31337)
+	cmd.Args = append(cmd.Args, "-test.v", "-test.skip", without)
+	cmd.Env = append(os.Environ(), cmd.Env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, failuresOf(string(out)))

@@ -234,6 +234,9 @@ func becomeCommand() Message {
 	if err != nil {
 		return Message{NoCommand: err.Error(), Code: noCommandCode(err)}
 	}
+	if err := limitProcesses(pl.Processes); err != nil {
+		return fail("confine", err)
+	}
 	listener, err := confine(pl.Confine, pl.Strict)
 	if err != nil {
 		return fail("confine", err)

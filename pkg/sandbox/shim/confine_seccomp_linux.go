@@ -1,19 +1,20 @@
 package shim
 
 import (
-	"golang.org/x/net/bpf"
+	"slices"
+
 	"golang.org/x/sys/unix"
 )
 
 // supervise has the caller wait until the parent has decided on the call, or has made it itself.
-var supervise = bpf.RetConstant{Val: unix.SECCOMP_RET_USER_NOTIF}
+var supervise = answer{verdict: unix.SECCOMP_RET_USER_NOTIF}
 
 // supervisedCalls reach the host's network, its sockets, or what a file is besides its content, which Landlock
 // does not look at. Their arguments are in memory, where a filter cannot look.
-var supervisedCalls = append([]uint32{
+var supervisedCalls = []uint32{
 	unix.SYS_CONNECT, unix.SYS_BIND, unix.SYS_LISTEN,
 	unix.SYS_FCHOWN, unix.SYS_FCHOWNAT, unix.SYS_UTIMENSAT,
-}, supervisedHere...)
+}
 
 // unsupported are calls that change what a file is besides its content, and that programs do without.
 var unsupported = []uint32{
@@ -35,110 +36,58 @@ const (
 )
 
 // confinedRules is what a command needs that shares the host's network and processes.
-func confinedRules(abi int) []bpf.Instruction {
-	prog := call(unix.SYS_SOCKET, confinedSocketRules()...)
-	const typeMask = 0xf
-	prog = append(prog, call(unix.SYS_SOCKETPAIR,
-		loadArg(1),
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: typeMask},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SOCK_DGRAM, SkipTrue: 1},
-		verdict(unix.EPROTOTYPE), // it could be sent from to any socket with a path
-		allow,
-	)...)
-	for _, nr := range supervisedCalls {
-		prog = append(prog, call(nr, supervise)...)
+func confinedRules(abi int) []rule {
+	rules := []rule{
+		{unix.SYS_SOCKET, confinedSocketRule()},
+		// A datagram could be sent from one of a pair to any socket with a path.
+		{unix.SYS_SOCKETPAIR, maskedOneOf(1, typeMask, []uint32{unix.SOCK_DGRAM}, refuse(unix.EPROTOTYPE), allow)},
+		{unix.SYS_IOCTL, oneOf(1, []uint32{
+			fsSetFlags, fsSetFlags32, fsSetVersion, fsSetVersion32, fsSetXattr, fsEnableVerity, fsSetEncryption, ext4SetVersion, ext4SetVersion32,
+		}, notPermitted, undecided)},
+		// Limits of other processes: a limit of processor time ends one.
+		{unix.SYS_PRLIMIT64, oneOf(0, []uint32{0}, allow, notPermitted)},
 	}
-	for _, c := range chmodCalls {
-		prog = append(prog, call(c.nr,
-			loadArg(c.mode),
-			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.S_ISUID | unix.S_ISGID, SkipFalse: 1},
-			verdict(unix.EPERM),
-			supervise,
-		)...)
+	for _, nr := range slices.Concat(supervisedCalls, supervisedHere) {
+		rules = append(rules, rule{nr, supervise})
+	}
+	for _, c := range slices.Concat(chmodCalls, chmodCallsHere) {
+		rules = append(rules, rule{c.nr, anyBit(c.mode, setIDs, notPermitted, supervise)})
 	}
 	for _, nr := range unsupported {
-		prog = append(prog, call(nr, verdict(unix.EOPNOTSUPP))...)
+		rules = append(rules, rule{nr, refuse(unix.EOPNOTSUPP)})
 	}
 	for _, nr := range hostIPC {
-		prog = append(prog, call(nr, verdict(unix.ENOSYS))...)
+		rules = append(rules, rule{nr, notThere})
 	}
 	// Sending on a TCP socket that is not connected connects it, with this flag.
 	for _, c := range []struct{ nr, flags uint32 }{{unix.SYS_SENDTO, 3}, {unix.SYS_SENDMSG, 2}, {unix.SYS_SENDMMSG, 3}} {
-		prog = append(prog, call(c.nr,
-			loadArg(c.flags),
-			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.MSG_FASTOPEN, SkipFalse: 1},
-			verdict(unix.EOPNOTSUPP),
-			allow,
-		)...)
+		rules = append(rules, rule{c.nr, anyBit(c.flags, unix.MSG_FASTOPEN, refuse(unix.EOPNOTSUPP), allow)})
 	}
-	prog = append(prog, refuseIf(unix.SYS_IOCTL, 1, fsSetFlags, fsSetFlags32, fsSetVersion, fsSetVersion32,
-		fsSetXattr, fsEnableVerity, fsSetEncryption, ext4SetVersion, ext4SetVersion32)...)
-	// Limits of other processes: a limit of processor time ends one.
-	prog = append(prog, call(unix.SYS_PRLIMIT64,
-		loadArg(0),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
-		verdict(unix.EPERM),
-		allow,
-	)...)
 	if abi < abiTruncate {
-		prog = append(prog, truncateRules()...)
+		rules = append(rules, truncateRules()...)
 	}
-	return prog
+	return rules
 }
 
 // truncateRules refuse what cuts a file that may only be read, where Landlock does not know it.
-func truncateRules() []bpf.Instruction {
-	prog := call(unix.SYS_TRUNCATE, verdict(unix.EACCES))
-	for _, c := range modeCalls {
-		if c.flags == 0 {
-			continue
+func truncateRules() []rule {
+	rules := []rule{{unix.SYS_TRUNCATE, refuse(unix.EACCES)}}
+	for _, c := range slices.Concat(modeCalls, modeCallsHere) {
+		if c.flags > 0 {
+			readOnly := maskedOneOf(c.flags, unix.O_ACCMODE, []uint32{unix.O_RDONLY}, refuse(unix.EACCES), undecided)
+			rules = append(rules, rule{c.nr, anyBit(c.flags, unix.O_TRUNC, readOnly, undecided)})
 		}
-		prog = append(prog, call(c.nr,
-			loadArg(c.flags),
-			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: unix.O_TRUNC, SkipTrue: 3},
-			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: unix.O_ACCMODE},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.O_RDONLY, SkipTrue: 1},
-			verdict(unix.EACCES),
-			loadNumber,
-		)...)
 	}
-	return prog
+	return rules
 }
 
-// confinedSocketRules let streams over unix, IPv4 and IPv6 pass, and netlink for reading interfaces. Datagrams over
+// confinedSocketRule lets streams over unix, IPv4 and IPv6 pass, and netlink for reading interfaces. Datagrams over
 // IP are the parent's to give; those of unix sockets can be sent to any path, and no rule would see where.
-func confinedSocketRules() []bpf.Instruction {
-	const typeMask = 0xf
-	return []bpf.Instruction{
-		loadArg(1),
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: typeMask},
-		bpf.TAX{},
-		loadArg(0),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_UNIX, SkipTrue: 3},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_NETLINK, SkipTrue: 6},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET, SkipTrue: 8},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET6, SkipTrue: 7, SkipFalse: 17},
-		// unix: streams and sequenced packets
-		bpf.TXA{},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_STREAM, SkipTrue: 14},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_SEQPACKET, SkipTrue: 13},
-		bpf.Jump{Skip: 13},
-		// netlink: routes
-		loadArg(2),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NETLINK_ROUTE, SkipTrue: 10},
-		bpf.Jump{Skip: 10},
-		// IP
-		bpf.TXA{},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_STREAM, SkipTrue: 4},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SOCK_DGRAM, SkipTrue: 7},
-		loadArg(2),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 6},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5, SkipFalse: 4},
-		loadArg(2),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: 1},
-		allow,
-		verdict(unix.EAFNOSUPPORT),
-		supervise,
-	}
+func confinedSocketRule() answer {
+	streams := maskedOneOf(1, typeMask, []uint32{unix.SOCK_STREAM, unix.SOCK_SEQPACKET}, allow, noSuchSockets)
+	ip := maskedOneOf(1, typeMask, []uint32{unix.SOCK_STREAM}, oneOf(2, []uint32{0, unix.IPPROTO_TCP}, allow, noSuchSockets),
+		maskedOneOf(1, typeMask, []uint32{unix.SOCK_DGRAM}, oneOf(2, []uint32{0, unix.IPPROTO_UDP}, supervise, noSuchSockets), noSuchSockets))
+	return oneOf(0, []uint32{unix.AF_UNIX}, streams,
+		oneOf(0, []uint32{unix.AF_INET, unix.AF_INET6}, ip,
+			oneOf(0, []uint32{unix.AF_NETLINK}, routesOnly(), noSuchSockets)))
 }

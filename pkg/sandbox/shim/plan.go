@@ -16,6 +16,8 @@ type Plan struct {
 	Env      []string
 	Terminal bool
 	Strict   bool // nothing that the command can write can be executed, and there are no unix sockets
+	// Processes is how many the user may have when the command is refused more.
+	Processes int
 	// Confine, if set, has the sandbox made without namespaces; nothing is mounted then.
 	Confine *Confine
 }

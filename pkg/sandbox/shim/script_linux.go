@@ -180,13 +180,9 @@ func (b *builder) dropPrivileges() error {
 	b.Topic("landlock", "")
 	b.landlock(LandlockABI())
 	b.Topic("system call filter", "")
-	rules := filterProgram(nil)
+	filter := filterProgram(nil)
 	if b.plan.Strict {
-		rules = filterProgram(strictRules)
-	}
-	filter, err := assemble(rules)
-	if err != nil {
-		return err
+		filter = filterProgram(strictRules)
 	}
 	insns := b.Data(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(filter)*int(unsafe.Sizeof(filter[0]))))
 	program := b.Data(asBytes(&[2]uint64{uint64(len(filter)), insns.Offset()})) // struct sock_fprog

@@ -1,20 +1,11 @@
 package shim
 
-import (
-	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 const auditArch = unix.AUDIT_ARCH_X86_64
 
-// x32Bit marks the calls of the x32 ABI, which share the architecture.
-const x32Bit = 0x40000000
-
-// foreignCalls turns away calls of other ABIs of this architecture; the number is loaded.
-var foreignCalls = []bpf.Instruction{
-	bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32Bit, SkipTrue: 1},
-	verdict(unix.ENOSYS),
-}
+// foreignNumbers is where the calls of the x32 ABI begin, which share the architecture.
+const foreignNumbers = 0x40000000
 
 // deniedHere are calls to deny that only this architecture has.
 var deniedHere = []uint32{unix.SYS_IOPL, unix.SYS_IOPERM, unix.SYS_CREATE_MODULE, unix.SYS_USELIB, unix.SYS__SYSCTL, unix.SYS_MODIFY_LDT}

@@ -1,14 +1,11 @@
 package shim
 
-import (
-	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 const auditArch = unix.AUDIT_ARCH_AARCH64
 
-// foreignCalls: arm64 has no second ABI under the same architecture.
-var foreignCalls []bpf.Instruction
+// foreignNumbers: arm64 has no second ABI under the same architecture.
+const foreignNumbers = 0
 
 // deniedHere are calls to deny that only this architecture has.
 var deniedHere []uint32

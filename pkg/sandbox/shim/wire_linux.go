@@ -96,6 +96,7 @@ func (p *Plan) Encode() []byte {
 	w.texts(p.Env)
 	w.bool(p.Terminal)
 	w.bool(p.Strict)
+	w.uint(uint64(p.Processes))
 	write(w, p.Confine.Grants, func(g Grant) { w.text(g.Path); w.text(string(g.Access)) })
 	w.text(p.Confine.Remove)
 	return w.b
@@ -104,7 +105,7 @@ func (p *Plan) Encode() []byte {
 // DecodePlan reads what Encode wrote.
 func DecodePlan(data []byte) (*Plan, error) {
 	r := &reader{b: data}
-	p := &Plan{Args: r.texts(), Dir: r.text(), Env: r.texts(), Terminal: r.bool(), Strict: r.bool()}
+	p := &Plan{Args: r.texts(), Dir: r.text(), Env: r.texts(), Terminal: r.bool(), Strict: r.bool(), Processes: int(r.uint())}
 	p.Confine = &Confine{Grants: read(r, func() Grant { return Grant{r.text(), Access(r.text())} }), Remove: r.text()}
 	return p, r.err()
 }

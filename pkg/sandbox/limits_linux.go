@@ -1,0 +1,49 @@
+package sandbox
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Go program that gets no thread when it needs one is at its end. A sandbox may have fewer processes than there are to be
+// had, so that one that uses up all it gets does not take sesame's.
+
+// processLimit is how many processes the user may have when a sandbox is refused more, all threads counted.
+func processLimit() int {
+	limit := uint64(math.MaxInt32)
+	var own unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NPROC, &own) == nil {
+		limit = min(limit, own.Cur)
+	}
+	if n, ok := readLimit("/proc/sys/kernel/pid_max"); ok {
+		limit = min(limit, n-min(n, reservedIDs))
+	}
+	// A container's, where it sees no cgroups but its own.
+	if n, ok := readLimit("/sys/fs/cgroup/pids.max"); ok {
+		limit = min(limit, n)
+	}
+	left := min(max(limit/8, 16), 64, limit/2)
+	return int(limit - left)
+}
+
+// reservedIDs are the process ids that the kernel gives but once.
+const reservedIDs = 300
+
+// readLimit is for the start of each sandbox: without Go's poller, which would know of the file.
+func readLimit(file string) (limit uint64, ok bool) {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	var text [32]byte
+	n, err := unix.Read(fd, text[:])
+	if err != nil {
+		return 0, false
+	}
+	limit, err = strconv.ParseUint(strings.TrimSpace(string(text[:n])), 10, 64)
+	return limit, err == nil
+}
