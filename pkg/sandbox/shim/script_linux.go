@@ -32,9 +32,7 @@ func (p *Plan) Script(memory []byte) (*first.Script, error) {
 		b.Call(unix.SYS_SETSID)
 	}
 	b.Topic("drop privileges", "")
-	if err := b.dropPrivileges(); err != nil {
-		return nil, err
-	}
+	b.dropPrivileges()
 	b.Topic("start", "")
 	b.start()
 	return b.Script, nil
@@ -161,7 +159,7 @@ func commandPaths(name string, env []string, dir string) (paths []string) {
 
 // dropPrivileges gives up every capability for good, forbids gaining any by executing something, and installs the
 // filter of system calls, for the first process and the command that it starts.
-func (b *builder) dropPrivileges() error {
+func (b *builder) dropPrivileges() {
 	prctl := func(option int, args ...first.Arg) {
 		args = append([]first.Arg{first.Value(option)}, args...)
 		for len(args) < 5 {
@@ -188,7 +186,6 @@ func (b *builder) dropPrivileges() error {
 	program := b.Data(asBytes(&[2]uint64{uint64(len(filter)), insns.Offset()})) // struct sock_fprog
 	b.Address(program.At(8))
 	b.Call(unix.SYS_SECCOMP, first.Value(unix.SECCOMP_SET_MODE_FILTER), none(), program)
-	return nil
 }
 
 // landlock keeps signals inside, where the kernel's Landlock can: at a terminal the command shares the caller's process group, which
