@@ -29,21 +29,48 @@ func processLimit() int {
 	return int(limit - left)
 }
 
+// processLimitInside is the same for a user namespace, in which the user's other processes are not counted. There are not more of them than
+// of everybody's, unless that would leave the sandbox too few.
+func processLimitInside() int {
+	limit := processLimit()
+	return max(limit-tasksOfAll(), limit/2)
+}
+
+// tasksOfAll is how many processes and threads there are on this machine.
+func tasksOfAll() int {
+	text, _ := readText("/proc/loadavg") // "0.00 0.01 0.05 1/123 4567"
+	_, rest, _ := strings.Cut(text, "/")
+	count, _, _ := strings.Cut(rest, " ")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // reservedIDs are the process ids that the kernel gives but once.
 const reservedIDs = 300
 
-// readLimit is for the start of each sandbox: without Go's poller, which would know of the file.
 func readLimit(file string) (limit uint64, ok bool) {
+	text, ok := readText(file)
+	if !ok {
+		return 0, false
+	}
+	limit, err := strconv.ParseUint(text, 10, 64)
+	return limit, err == nil
+}
+
+// readText is for the start of each sandbox: without Go's poller, which would know of the file.
+func readText(file string) (text string, ok bool) {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, false
+		return "", false
 	}
 	defer unix.Close(fd)
-	var text [32]byte
-	n, err := unix.Read(fd, text[:])
+	var buffer [64]byte
+	n, err := unix.Read(fd, buffer[:])
 	if err != nil {
-		return 0, false
+		return "", false
 	}
-	limit, err = strconv.ParseUint(strings.TrimSpace(string(text[:n])), 10, 64)
-	return limit, err == nil
+	return strings.TrimSpace(string(buffer[:n])), true
 }

@@ -23,7 +23,7 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, sweep sweep, err error) {
 	for _, f := range p.Files {
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
 	}
-	pl := &shim.Plan{Home: t.layers, Strict: p.Profile == Strict, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal}
+	pl := &shim.Plan{Home: t.layers, Strict: p.Profile == Strict, Args: c.Args, Dir: c.Dir, Env: c.Env, Terminal: c.Terminal, Processes: processLimitInside()}
 	if pl.Strict {
 		// Amp's native builds unpack a library of their own, and this is where they are told to.
 		pl.Env = setVariables(pl.Env, "BUN_TMPDIR="+librariesDir)

@@ -175,6 +175,10 @@ func (b *builder) dropPrivileges() {
 	b.Call(unix.SYS_CAPSET, b.Data(asBytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})), b.Data(asBytes(&[2]unix.CapUserData{})))
 	prctl(unix.PR_SET_NO_NEW_PRIVS, first.Value(1))
 
+	b.Topic("limit processes", "")
+	limit := unix.Rlimit{Cur: uint64(b.plan.Processes), Max: uint64(b.plan.Processes)}
+	b.Call(unix.SYS_PRLIMIT64, none(), first.Value(unix.RLIMIT_NPROC), b.Data(asBytes(&limit)), none())
+
 	b.Topic("landlock", "")
 	b.landlock(LandlockABI())
 	b.Topic("system call filter", "")
