@@ -172,18 +172,15 @@ func (p *firstProcess) kill() {
 	}
 }
 
-func (p *firstProcess) copies() bool { return p.streams.copied() }
-
-func (p *firstProcess) wait() (Status, error) {
-	st, err := p.waitProcesses()
-	if p.streams != nil {
-		err = errors.Join(err, p.streams.wait())
+func (p *firstProcess) drain() error {
+	if p.streams == nil {
+		return nil
 	}
-	return st, err
+	return p.streams.wait()
 }
 
-// waitProcesses waits for all of them, and says how the last one ended.
-func (p *firstProcess) waitProcesses() (Status, error) {
+// wait waits for all of them, and says how the last one ended.
+func (p *firstProcess) wait() (Status, error) {
 	p.mu.Lock()
 	before, id := p.before, p.id
 	p.before = nil
@@ -249,6 +246,7 @@ func (p *firstProcess) abandon() {
 		}
 	}
 	_, _ = p.wait()
+	_ = p.drain()
 }
 
 func (p *firstProcess) close() {

@@ -30,10 +30,10 @@ type head interface {
 	signal(s syscall.Signal) error
 	// kill ends it at once.
 	kill()
-	// copies tells whether a stream of the command goes through a pipe, which wait empties.
-	copies() bool
-	// wait waits for its end and says how that was, and for what is left to be copied.
+	// wait waits for its end and says how that was.
 	wait() (Status, error)
+	// drain waits until the command's streams are copied, where they have to be.
+	drain() error
 	// giveUp tells it that no plan will come.
 	giveUp()
 	// abandon ends one whose sandbox is not wanted after all, or has failed, and waits for its end.
@@ -176,12 +176,9 @@ func (k *keeper) kill() {
 	time.AfterFunc(copyDelay, func() { _ = k.cmd.Process.Kill() }) // it may have ended
 }
 
-func (k *keeper) copies() bool { return k.streams.copied() }
+func (k *keeper) wait() (Status, error) { return status(k.cmd.Wait()) }
 
-func (k *keeper) wait() (Status, error) {
-	st, err := status(k.cmd.Wait())
-	return st, errors.Join(err, k.streams.wait())
-}
+func (k *keeper) drain() error { return k.streams.wait() }
 
 func (k *keeper) giveUp() {
 	k.stopped.Do(func() { close(k.stop) })
@@ -194,6 +191,7 @@ func (k *keeper) abandon() {
 	if k.up() == nil {
 		_, _ = k.wait()
 	}
+	_ = k.drain()
 }
 
 func (k *keeper) close() {

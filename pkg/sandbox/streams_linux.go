@@ -121,9 +121,6 @@ func reopenable(f *os.File) bool {
 	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) == 0
 }
 
-// copied tells whether anything goes through a pipe.
-func (s *streams) copied() bool { return len(s.pipes) > 0 }
-
 // handedOver closes what the command has by now, and begins to copy.
 func (s *streams) handedOver() {
 	for _, f := range s.opened {
@@ -138,7 +135,7 @@ func (s *streams) handedOver() {
 
 // wait waits until all is copied, but not for ever: what the command left behind may keep a pipe open.
 func (s *streams) wait() error {
-	if !s.copied() {
+	if len(s.pipes) == 0 {
 		return nil
 	}
 	done := make(chan struct{})

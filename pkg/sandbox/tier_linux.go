@@ -297,17 +297,18 @@ func (b *box) until(stop, serve func() error) {
 func (b *box) waitCommand() (Status, error) {
 	defer b.close()
 	m, told := <-b.ended
-	if told && m.Alone && !b.copies() {
+	st := Status{Code: m.Code, Signal: m.Signal}
+	if told && m.Alone {
 		// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
 		go func() { _, _ = b.wait() }()
-		return Status{Code: m.Code, Signal: m.Signal}, nil
+		return st, b.drain()
 	}
 	b.giveUp()
-	st, err := b.wait()
-	if told {
-		st = Status{Code: m.Code, Signal: m.Signal}
+	ended, err := b.wait()
+	if !told { // the head was killed, and all with it
+		st = ended
 	}
-	return st, err // not told, the head was killed, and all with it
+	return st, errors.Join(err, b.drain())
 }
 
 func (b *box) signalCommand(sig os.Signal) error {

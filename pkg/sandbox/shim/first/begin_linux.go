@@ -36,49 +36,27 @@ func (b *Beginning) Unbind() { close(b.unbound) }
 
 // Begin starts a first process, which waits for a script until the socket's other side is gone.
 func Begin() (*Beginning, error) {
-	b, theirs, err := newBeginning()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
+	b := &Beginning{Socket: pair[0], started: make(chan struct{}), unbound: make(chan struct{})}
 	go func() {
 		// The kernel sends the death signal when the *thread* that started the process ends.
 		runtime.LockOSThread()
-		b.start(theirs)
+		b.starter, b.err = syscall.ForkExec("/proc/self/exe", []string{Name}, &syscall.ProcAttr{
+			// It does one thing and ends: more threads, collecting garbage, and asking the cgroup how many threads to have, would only cost.
+			Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
+			Files: []uintptr{0, 1, 2, uintptr(pair[1])},
+		})
+		syscall.Close(pair[1])
+		close(b.started)
 		if b.err == nil {
 			<-b.unbound
 		}
 	}()
 	runtime.Gosched() // it is what everything waits for in the end: it goes first
 	return b, nil
-}
-
-func newBeginning() (b *Beginning, theirs int, err error) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	return &Beginning{Socket: pair[0], started: make(chan struct{}), unbound: make(chan struct{})}, pair[1], nil
-}
-
-// start starts the process that forks the first one. The processor that this thread is on is left to it: the threads with which a program
-// of Go's begins wait for each other, and would wait for this one as well.
-func (b *Beginning) start(theirs int) {
-	args := []string{Name}
-	here, all, ok := stay()
-	if ok {
-		args = append(args, all.text())
-	}
-	b.starter, b.err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{
-		// It does one thing and ends: more threads, collecting garbage, and asking the cgroup how many threads to have, would only cost.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
-		Files: []uintptr{0, 1, 2, uintptr(theirs)},
-	})
-	if ok {
-		all.without(here).set()
-		all.set()
-	}
-	syscall.Close(theirs)
-	close(b.started)
 }
 
 // early is what was begun before anything else.
@@ -98,21 +76,15 @@ func init() {
 	line := commandLine()
 	switch {
 	case firstIs(line, Name):
-		_, line = cut(line)
-		forkAndEnd(line)
+		forkAndEnd()
 	case runsSandbox(line):
-		if b, theirs, err := newBeginning(); err == nil { // if not, somebody else begins one, and has the error
-			b.start(theirs)
-			early = b
-		}
+		early, _ = Begin() // if not, somebody else begins one, and has the error
 	}
 }
 
-// forkAndEnd is what the process does that was started as Name, with the processors that a sandbox may use. Whoever waits for it waits for
-// its copy, too: that is no child of this one's.
-func forkAndEnd(line []byte) {
-	arg, _ := cut(line)
-	life.processors.parse(arg)
+// forkAndEnd is what the process does that was started as Name. Whoever waits for it waits for its copy, too: that is no child of
+// this one's.
+func forkAndEnd() {
 	pid, errno := fork()
 	m := Message{What: TellMaker, A: uint32(pid)}
 	if errno != 0 {

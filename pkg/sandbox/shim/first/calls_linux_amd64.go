@@ -2,8 +2,5 @@ package first
 
 import "syscall"
 
-// Calls that have other names or numbers on each architecture.
-const (
-	sysNewfstatat = syscall.SYS_NEWFSTATAT
-	sysGetcpu     = 309
-)
+// sysNewfstatat has another name on each architecture.
+const sysNewfstatat = syscall.SYS_NEWFSTATAT

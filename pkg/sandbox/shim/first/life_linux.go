@@ -39,8 +39,6 @@ var life struct {
 	waited int32    // the status that wait4 has found
 	slots  [maxSlots]int32
 	text   [4096]byte
-
-	processors processors // that the sandbox may use; none is all that it has
 }
 
 type pollFd struct {
@@ -147,9 +145,6 @@ func live(script unsafe.Pointer) {
 //go:nocheckptr
 func makeNamespaces() (at uintptr, errno syscall.Errno) {
 	try(syscall.SYS_PRCTL, setProcessName, text(name), 0, 0)
-	if life.processors.size > 0 {
-		try(syscall.SYS_SCHED_SETAFFINITY, 0, life.processors.size, uintptr(unsafe.Pointer(&life.processors.bits)), 0)
-	}
 	// Nothing that the caller's shell or CI left open may reach the command.
 	if _, errno = call(sysCloseRange, socket+1, ^uintptr(0)>>32, 0, 0, 0, 0); errno != 0 {
 		return AtPreparation, errno
