@@ -37,7 +37,7 @@ func (p *Policy) ExplainPaths(tier Tier) ([]Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	paths := slices.Concat(slices.Collect(maps.Keys(t.ops)), t.deny, t.sweep.absent)
+	paths := slices.Concat(slices.Collect(maps.Keys(t.ops)), t.deny, t.sweep.Absent)
 	if t.layers != nil {
 		for _, rel := range t.layers.Absent {
 			paths = append(paths, filepath.Join(t.layers.Host, rel))
@@ -47,7 +47,7 @@ func (p *Policy) ExplainPaths(tier Tier) ([]Verdict, error) {
 	byPath := map[string]Verdict{}
 	var list []Verdict
 	for _, path := range slices.Compact(paths) {
-		if _, err := os.Lstat(path); err != nil && !slices.Contains(t.sweep.absent, path) {
+		if _, err := os.Lstat(path); err != nil && !slices.Contains(t.sweep.Absent, path) {
 			continue
 		}
 		v := t.verdictIn(tier, path)
@@ -80,7 +80,7 @@ func (t *tree) unmounted(path string, v Verdict) Verdict {
 		}
 		// See grants.
 		if above, ok := t.above(at); ok && t.ops[above].Kind == shim.ReadWrite && t.ours(at) {
-			return Verdict{Access: AccessWrite, Rule: "the tier landlock cannot guard what is in the workspace already"}
+			return Verdict{Access: AccessWrite, Rule: rulePutBack}
 		}
 	case AccessCopy:
 		v.Access, v.Rule, v.Flag = AccessRead, "the home, which is read-only here: HOME names one of the sandbox's own", "--allow-write "+path
@@ -98,6 +98,23 @@ func (t *tree) unmounted(path string, v Verdict) Verdict {
 
 // ruleTakenAway is the rule of what is guarded and does not exist yet.
 const ruleTakenAway = "programs of the host would execute it: it is taken away when the sandbox ends"
+
+// rulePutBack is the rule of what is executed by programs of the host and cannot be a mount.
+const rulePutBack = "the workspace; but programs of the host execute it: when the sandbox ends it is put back, or taken away if it was not there"
+
+// putBack tells that of what is below the top.
+func (t *tree) putBack(path string) bool {
+	if t.top == "" || !within(path, t.top) || t.policy.unguarded(path) {
+		return false
+	}
+	parts := strings.Split(strings.TrimPrefix(path, t.top), "/")
+	for i, name := range parts {
+		if _, ok := guardedBelow[name]; ok && (name != ".git" || i+1 == len(parts) && !isDir(path) || i+1 < len(parts) && slices.Contains(guardedInGit, parts[i+1])) {
+			return true
+		}
+	}
+	return false
+}
 
 func (t *tree) verdict(path string) Verdict {
 	p := t.policy
@@ -125,8 +142,11 @@ func (t *tree) verdict(path string) Verdict {
 		} else if within(path, p.Workspace) {
 			rule = "the workspace"
 		}
-		if slices.Contains(t.sweep.absent, path) {
+		if slices.Contains(t.sweep.Absent, path) {
 			return Verdict{Access: AccessAbsent, Rule: ruleTakenAway, Flag: "--allow-write " + path}
+		}
+		if t.putBack(path) {
+			return Verdict{Access: AccessWrite, Rule: rulePutBack, Flag: "--allow-write " + path}
 		}
 		return Verdict{Access: AccessWrite, Rule: rule}
 	case shim.ReadOnly:

@@ -33,10 +33,10 @@ func looksBare(dir string) bool {
 	return err == nil
 }
 
-// configuredPaths are the paths in the workspace from which the user's git takes hooks or more configuration, by its
-// configuration so far: core.hooksPath, include.path and includeIf.*.path (git-config(1)).
-func configuredPaths(workspace, home, gitDir string) []string {
-	c := gitConfig{workspace: workspace, home: home, seen: map[string]bool{}}
+// configuredPaths are the paths in the workspace from which the user's git takes hooks or more configuration, by the
+// configuration of a repository and one of its worktrees so far: core.hooksPath, include.path and includeIf.*.path (git-config(1)).
+func configuredPaths(workspace, worktree, home, gitDir string) []string {
+	c := gitConfig{workspace: workspace, worktree: worktree, home: home, seen: map[string]bool{}}
 	c.read(filepath.Join(gitDir, "config"))
 	c.read(filepath.Join(gitDir, "config.worktree"))
 	c.read("/etc/gitconfig")
@@ -51,9 +51,9 @@ func configuredPaths(workspace, home, gitDir string) []string {
 const maxIncludes = 20
 
 type gitConfig struct {
-	workspace, home string
-	seen            map[string]bool
-	found           []string
+	workspace, worktree, home string
+	seen                      map[string]bool
+	found                     []string
 }
 
 // read looks through a file of configuration. It need not understand all of it: a path too many is read-only, no more.
@@ -81,7 +81,7 @@ func (c *gitConfig) read(file string) {
 		key, value, _ := strings.Cut(line, "=")
 		switch key = strings.ToLower(strings.TrimSpace(key)); {
 		case key == "hookspath":
-			c.note(value, c.workspace)
+			c.note(value, c.worktree)
 		case key == "path" && include:
 			if path := c.note(value, filepath.Dir(file)); path != "" {
 				c.read(path)
@@ -106,8 +106,8 @@ func (c *gitConfig) note(value, dir string) string {
 	} else if !filepath.IsAbs(value) {
 		value = filepath.Join(dir, value)
 	}
-	// The workspace itself as a directory of hooks would leave nothing to write.
-	if value = filepath.Clean(value); value != c.workspace && within(value, c.workspace) {
+	// A whole worktree as a directory of hooks would leave nothing to write.
+	if value = filepath.Clean(value); within(value, c.workspace) && !within(c.worktree, value) {
 		c.found = append(c.found, value)
 	}
 	return value

@@ -176,7 +176,7 @@ open(".git/index", "wb").write((lambda d: d + hashlib.sha1(d).digest())(data.rep
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, tier := range []Tier{Off, Namespaces} {
+			for _, tier := range []Tier{Off, testTier()} {
 				h := newHost(t)
 				if !c.bare {
 					h.repository()

@@ -1,16 +1,12 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
@@ -24,17 +20,53 @@ func (t *tree) guard() {
 		return
 	}
 	t.top = w
+	t.sweep.Top = w
 	for _, name := range guardedNames {
 		t.guardPath(filepath.Join(w, name))
 	}
 	if looksBare(w) {
 		t.guardGit(w)
 	} else {
-		t.sweep.absent = append(t.sweep.absent, filepath.Join(w, "HEAD"))
+		t.sweep.Absent = append(t.sweep.Absent, filepath.Join(w, "HEAD"))
 	}
 	gitDir := t.guardRepository(w)
-	for _, path := range configuredPaths(w, t.policy.Home, gitDir) {
+	for _, path := range configuredPaths(w, w, t.policy.Home, gitDir) {
 		t.guardPath(path)
+	}
+	if !t.noMounts { // or copies of all that would be made
+		t.guardNeighbours()
+	}
+}
+
+// maxNeighbours bounds how many repositories beside each other make a start longer.
+const maxNeighbours = 32
+
+// guardNeighbours guards the repositories in directories of the top: editors ask those by themselves, also while the sandbox
+// runs. But what an earlier sandbox has made one may go on with. All others are put right when it has ended, see look.
+func (t *tree) guardNeighbours() {
+	t.openModules = true
+	defer func() { t.openModules = false }()
+	made := madeRepositories(t.policy.HomeState)
+	f, err := os.Open(t.top)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	entries, _ := f.ReadDir(1000) // of more there are too many anyway
+	n := 0
+	for _, e := range entries {
+		dir := filepath.Join(t.top, e.Name())
+		if !e.IsDir() || e.Name() == ".git" || t.looked[dir] {
+			continue
+		}
+		dotGit := filepath.Join(dir, ".git")
+		if info, err := os.Lstat(dotGit); err != nil || !info.IsDir() || made[dotGit] != 0 && made[dotGit] == identify(dotGit).Inode {
+			continue
+		}
+		if n++; n > maxNeighbours {
+			return
+		}
+		t.guardRepository(dir)
 	}
 }
 
@@ -57,7 +89,7 @@ func (t *tree) guardRepository(dir string) (gitDir string) {
 
 // guardInside guards the repositories that an index names, or will.
 func (t *tree) guardInside(x gitIndex) {
-	t.sweep.indexes = append(t.sweep.indexes, x)
+	t.sweep.Indexes = append(t.sweep.Indexes, x)
 	for _, link := range x.Links {
 		if dir := x.at(link); within(dir, t.top) {
 			t.guardRepository(dir)
@@ -76,7 +108,7 @@ func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case errors.Is(err, fs.ErrNotExist):
-		t.guardNew(dotGit)
+		t.sweep.Absent = append(t.sweep.Absent, dotGit)
 	case errors.Is(err, syscall.ENOTDIR): // a file where a submodule is said to be
 	case err != nil:
 		t.cannotLook(dotGit, err)
@@ -114,14 +146,6 @@ func (t *tree) canWrite(dir string) bool {
 	return true
 }
 
-// guardNew guards a repository that is not there yet.
-func (t *tree) guardNew(dotGit string) {
-	t.sweep.absent = append(t.sweep.absent, dotGit)
-	for _, name := range guardedInGit {
-		t.sweep.absent = append(t.sweep.absent, filepath.Join(dotGit, name))
-	}
-}
-
 // cannotLook notes that it is not known what is to be kept from a sandbox that could write above it: whoever may write a
 // directory may also make it readable again.
 func (t *tree) cannotLook(path string, err error) {
@@ -135,8 +159,11 @@ func (t *tree) cannotLook(path string, err error) {
 }
 
 func (t *tree) guardGit(dir string) {
+	t.sweep.Gits = append(t.sweep.Gits, dir)
 	for _, name := range guardedInGit {
-		t.guardPath(filepath.Join(dir, name))
+		if name != "modules" || !t.openModules { // what is in those is looked at one by one, then
+			t.guardPath(filepath.Join(dir, name))
+		}
 	}
 	worktrees := worktreesOf(dir)
 	if len(worktrees) > maxWorktrees {
@@ -176,14 +203,14 @@ func (t *tree) guardPath(path string) {
 	}
 	if !t.isRealDir(filepath.Dir(path)) {
 		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-			t.sweep.absent = append(t.sweep.absent, path)
+			t.sweep.Absent = append(t.sweep.Absent, path)
 		}
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		t.sweep.absent = append(t.sweep.absent, path)
+		t.sweep.Absent = append(t.sweep.Absent, path)
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
@@ -192,6 +219,41 @@ func (t *tree) guardPath(path string) {
 		}
 	default:
 		t.readOnly(path)
+		t.guardOtherNames(path, info)
+	}
+}
+
+// guardOtherNames guards what is read-only and may be written by another name: a file of more than one, and a hook that is a
+// link to a file of the workspace.
+func (t *tree) guardOtherNames(path string, info fs.FileInfo) {
+	if !info.IsDir() {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && !t.noMounts {
+			t.sweep.keep = append(t.sweep.keep, path)
+		}
+		return
+	}
+	if filepath.Base(path) == "modules" {
+		return
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	entries, _ := f.ReadDir(1000)
+	for _, e := range entries {
+		entry := filepath.Join(path, e.Name())
+		switch {
+		case filepath.Ext(entry) == ".sample":
+		case e.Type().IsRegular():
+			if info, err := e.Info(); err == nil {
+				t.guardOtherNames(entry, info)
+			}
+		case e.Type()&fs.ModeSymlink != 0 && filepath.Base(path) == "hooks":
+			if real, err := filepath.EvalSymlinks(entry); err == nil && real != t.top && within(real, t.top) && !t.policy.unguarded(real) {
+				t.readOnly(real)
+			}
+		}
 	}
 }
 
@@ -207,155 +269,7 @@ func (p *Policy) unguarded(path string) bool {
 func (t *tree) isRealDir(dir string) bool { return t.view.isReal(dir) }
 
 func (t *tree) readOnly(path string) {
+	t.guarded[path] = true
 	t.set(shim.Mount{Kind: shim.ReadOnly, Path: path, Source: path})
 	t.pin(path)
-}
-
-// sweep is what the host would follow and the sandbox can make: it is looked at again when that has ended.
-type sweep struct {
-	absent     []string   // guarded paths that are not there yet
-	indexes    []gitIndex // that may name repositories anew
-	newIndexes bool       // some were read that are worth keeping
-}
-
-// encode is a text that decodeSweep understands.
-func (s *sweep) encode() ([]byte, error) {
-	items := slices.Clone(s.absent)
-	for _, x := range s.indexes {
-		data, err := json.Marshal(x)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, string(data)) // a path begins with a slash, this with a brace
-	}
-	return []byte(strings.Join(items, "\x00")), nil
-}
-
-func decodeSweep(data []byte) (s sweep) {
-	for _, item := range strings.Split(string(data), "\x00") {
-		var x gitIndex
-		if strings.HasPrefix(item, "{") && json.Unmarshal([]byte(item), &x) == nil {
-			s.indexes = append(s.indexes, x)
-		} else {
-			s.absent = append(s.absent, item)
-		}
-	}
-	return s
-}
-
-// found are the paths that are there now and that programs of the host would follow.
-func (s *sweep) found(p *Policy) (paths []string) {
-	top := resolve(p.Workspace)
-	for _, path := range s.absent {
-		// A new repository may stay, without its hooks.
-		if info, err := os.Lstat(path); err == nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
-			paths = append(paths, path)
-		}
-	}
-	for _, x := range s.indexes {
-		for _, path := range x.strangers(top) {
-			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
-				paths = append(paths, path)
-			}
-		}
-	}
-	return paths
-}
-
-// takeAway moves what was found into a directory beside the home's
-// changes: the host executes nothing there, and nothing that somebody wanted is lost. It returns what it
-// moved, from and to.
-func (s *sweep) takeAway(p *Policy) (moved [][2]string, err error) {
-	var errs []error
-	for _, path := range s.found(p) {
-		if !isReal(filepath.Dir(path)) {
-			continue // the sandbox made a link on the way: what it leads to is not new
-		}
-		to, err := setAside(path, p.HomeState)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if rel, err := filepath.Rel(p.Workspace, path); err == nil && filepath.IsLocal(rel) {
-			path = rel
-		}
-		moved = append(moved, [2]string{path, to})
-	}
-	return moved, errors.Join(errs...)
-}
-
-// setAside moves a path below state and says where to. Where that is on another disk it stays beside its place, under a name
-// that means nothing; what cannot be moved at all is removed, "".
-func setAside(path, state string) (to string, err error) {
-	now := time.Now().Format("20060102-150405-")
-	if state != "" { // or the temporary directory would be taken
-		if dir, err := os.MkdirTemp(state, "swept-"+now); err == nil {
-			to = filepath.Join(dir, filepath.Base(path))
-			if os.Rename(path, to) == nil {
-				return to, nil
-			}
-			_ = os.Remove(dir) // it is empty
-		}
-	}
-	if dir, err := os.MkdirTemp(filepath.Dir(path), "sesame-swept-"+now); err == nil {
-		to = filepath.Join(dir, "from"+filepath.Base(path))
-		if os.Rename(path, to) == nil {
-			return to, nil
-		}
-		_ = os.Remove(dir)
-	}
-	return "", os.RemoveAll(path)
-}
-
-// takeAway sweeps and tells. It says whether there was anything.
-func (b *box) takeAway() (found bool) {
-	moved, err := b.sweep.takeAway(b.policy)
-	for _, m := range moved {
-		if m[1] == "" {
-			b.notice(fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: it was removed", m[0]))
-		} else {
-			b.notice(fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: it is in %s now", m[0], m[1]))
-		}
-	}
-	if err != nil {
-		b.notice(fmt.Sprintf("files appeared while the sandbox ran that programs of this machine would execute, and they cannot be removed: %v", err))
-		return true
-	}
-	if b.sweep = (sweep{}); b.lock != nil {
-		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
-	}
-	return len(moved) > 0
-}
-
-// guardFile keeps, below Policy.HomeState, the paths to sweep while a sandbox runs: if it is killed, the next one does it.
-const guardFile = "to-sweep"
-
-func (b *box) noteSweep(s sweep) error {
-	if b.sweep = s; b.lock == nil {
-		return nil // nothing to keep it in; or another sandbox has noted the same
-	}
-	data, err := s.encode()
-	if err == nil {
-		err = os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), data, 0o600)
-	}
-	if err != nil {
-		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
-	}
-	if s.newIndexes {
-		keepIndexes(b.policy.HomeState, s.indexes)
-	}
-	return nil
-}
-
-// sweepLeft does what a sandbox that was killed could not do any more, and tells whether there was anything.
-func (b *box) sweepLeft() bool {
-	if b.lock == nil {
-		return false
-	}
-	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
-	if err != nil {
-		return false // the usual case: no such file
-	}
-	b.sweep = decodeSweep(left)
-	return b.takeAway()
 }

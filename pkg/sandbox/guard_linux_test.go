@@ -105,7 +105,7 @@ func TestWorkspaceGuard(t *testing.T) {
 		"new repository's link": {script: "mkdir r; git init -q r; echo EVIL > r/.git/hooks/x; ln -s r/.git .git", bare: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, tier := range []Tier{Off, Namespaces} {
+			for _, tier := range []Tier{Off, testTier()} {
 				h := newHost(t)
 				h.write("src/project/.vscode/settings.json", "{}")
 				if !c.bare {
@@ -147,13 +147,16 @@ func TestUnreadableDirectories(t *testing.T) {
 					_, err = p.Wait()
 				}
 				got := strings.Contains(out.String(), "GOT")
+				if name != "secret" { // what is put back was of no use
+					got = exec.CommandContext(t.Context(), "grep", "-rq", "EVIL", h.policy.Workspace).Run() == nil
+				}
 				if tier == Off && !got {
 					t.Errorf("the attack fails outside, too: %s", out.String())
 				}
-				if tier != Off && got && (tier == Namespaces || name == "secret") { // the other tier guards nothing that is there already
+				if tier != Off && got {
 					t.Errorf("the attack succeeds")
 				}
-				if tier == Namespaces && err != nil && !strings.Contains(strings.Join(fault.HintsOf(err), " "), "chmod") {
+				if tier != Off && err != nil && !strings.Contains(strings.Join(fault.HintsOf(err), " "), "chmod") {
 					t.Errorf("%v, hints %q", err, fault.HintsOf(err))
 				}
 			}
@@ -161,25 +164,24 @@ func TestUnreadableDirectories(t *testing.T) {
 	}
 }
 
-// A submodule's repository is one that .gitmodules names. Others below the workspace are not looked for: that would take
-// a walk through all of it.
+// Submodules are guarded, and so is every other repository in the workspace.
 func TestSubmodulesAreGuarded(t *testing.T) {
-	for script, tiers := range map[string]map[Tier]bool{
-		"echo 'gitdir: EVIL' > lib/sub/.git":                                        {Off: true, Namespaces: false},
-		"rm lib/sub/.git; echo 'gitdir: EVIL' > lib/sub/.git":                       {Off: true, Namespaces: false},
-		"mv lib/sub x; mkdir lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":           {Off: true, Namespaces: false},
-		"mv lib x; mkdir -p lib/sub; echo 'gitdir: EVIL' > lib/sub/.git":            {Off: true, Namespaces: false},
-		"echo EVIL >> .git/modules/sub/config":                                      {Off: true, Namespaces: false},
-		"echo EVIL > .git/modules/sub/hooks/post-checkout":                          {Off: true, Namespaces: false},
-		"echo 'gitdir: EVIL' > lib/empty/.git":                                      {Off: true, Namespaces: false},
-		"mkdir -p lib/empty/.git/hooks; echo EVIL > lib/empty/.git/hooks/x":         {Off: true, Namespaces: false},
-		"echo EVIL >> lib/old/.git/config":                                          {Off: true, Namespaces: false},
-		"mv lib/old/.git x; mkdir -p lib/old/.git; echo EVIL > lib/old/.git/config": {Off: true, Namespaces: false},
-		"echo EVIL >> other/.git/config":                                            {Off: true, Namespaces: true},
-		"mkdir -p new/.git/hooks; echo EVIL > new/.git/hooks/post-checkout":         {Off: true, Namespaces: true},
+	for _, script := range []string{
+		"echo 'gitdir: EVIL' > lib/sub/.git",
+		"rm lib/sub/.git; echo 'gitdir: EVIL' > lib/sub/.git",
+		"mv lib/sub x; mkdir lib/sub; echo 'gitdir: EVIL' > lib/sub/.git",
+		"mv lib x; mkdir -p lib/sub; echo 'gitdir: EVIL' > lib/sub/.git",
+		"echo EVIL >> .git/modules/sub/config",
+		"echo EVIL > .git/modules/sub/hooks/post-checkout",
+		"echo 'gitdir: EVIL' > lib/empty/.git",
+		"mkdir -p lib/empty/.git/hooks; echo EVIL > lib/empty/.git/hooks/x",
+		"echo EVIL >> lib/old/.git/config",
+		"mv lib/old/.git x; mkdir -p lib/old/.git; echo EVIL > lib/old/.git/config",
+		"echo EVIL >> other/.git/config",
+		"mkdir -p new/.git/hooks; echo EVIL > new/.git/hooks/post-checkout",
 	} {
 		t.Run(script, func(t *testing.T) {
-			for tier, want := range tiers {
+			for _, tier := range []Tier{Off, testTier()} {
 				h := newHost(t)
 				h.repository()
 				h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = lib/sub\n[submodule \"old\"]\n\tpath = lib/old\n[submodule \"empty\"]\n\tpath = lib/empty\n")
@@ -194,8 +196,8 @@ func TestSubmodulesAreGuarded(t *testing.T) {
 				h.run("/bin/bash", "-c", script)
 				out, err := exec.CommandContext(t.Context(), "grep", "-rl", "EVIL", h.policy.Workspace).Output()
 				// What lies beside the place that git looks at does no harm.
-				if got := err == nil && !strings.Contains(string(out), "/x/"); got != want {
-					t.Errorf("%s: planted %v, want %v: %s", tier, got, want, out)
+				if planted := err == nil && !strings.Contains(string(out), "/x/"); planted != (tier == Off) {
+					t.Errorf("%s: planted %v: %s", tier, planted, out)
 				}
 			}
 		})
@@ -205,7 +207,12 @@ func TestSubmodulesAreGuarded(t *testing.T) {
 func TestGuardLeavesNoGhosts(t *testing.T) {
 	h := newHost(t)
 	h.repository()
+	h.nested("vendor/x")
+	h.nested("y")
+	h.write("src/project/a/.envrc", "x")
 	before := listTree(t, h.policy.Workspace)
+	h.run("/bin/bash", "-c", "echo EVIL >> vendor/x/.git/config; echo EVIL > a/.envrc; mkdir a/.vscode .idea")
+	h.git(h.policy.Workspace, "config", "status.showUntrackedFiles", "no")
 	if out := h.sh("ls -a; git status --porcelain"); strings.Contains(out, ".envrc") || strings.Contains(out, "?") {
 		t.Errorf("ghosts inside: %s", out)
 	}
@@ -257,11 +264,7 @@ func TestGitWorksInALinkedWorktree(t *testing.T) {
 	h.sh(work)
 	h.git(main, "rev-parse", "--verify", "v1^{commit}")
 	h.run("/bin/bash", "-c", "cd ../project; echo EVIL >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL > README; echo EVIL > .git/commondir")
-	if testTier() == Landlock {
-		linked = main // the workspace itself is not guarded there
-	} else {
-		h.run("/bin/bash", "-c", "echo 'gitdir: EVIL' > .git; rm -f .git; echo 'gitdir: EVIL' > .git")
-	}
+	h.run("/bin/bash", "-c", "echo 'gitdir: EVIL' > .git; rm -f .git; echo 'gitdir: EVIL' > .git")
 	if got := append(planted(t, main), planted(t, linked)...); len(got) > 0 || h.read("src/project/README") != "hello" {
 		t.Errorf("changed: %q, README %q", got, h.read("src/project/README"))
 	}
@@ -313,7 +316,11 @@ func TestSweepAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	h.policy.Notice = func(s string) { told = append(told, s) }
+	h.policy.Notice = func(s string) {
+		if strings.Contains(s, "while the sandbox ran") {
+			told = append(told, s)
+		}
+	}
 	h.sh("true")
 	if _, err := os.Lstat(envrc); err == nil {
 		t.Error(".envrc is still there")
@@ -363,29 +370,5 @@ func BenchmarkPlanOfALargeWorkspace(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-// In the tier landlock, too, what programs of the host would execute does not stay if it was not there before. What was
-// there can be written: that is the weakness "workspace-guard".
-func TestSweepInTierLandlock(t *testing.T) {
-	h := newHost(t)
-	h.policy.Tier = Landlock
-	h.repository()
-	var told []string
-	h.policy.Notice = func(s string) { told = append(told, s) }
-	h.run("/bin/bash", "-c", "git init -q nested; git -C nested -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git add nested; echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; ln -s README .mcp.json; echo EVIL > .git/commondir")
-	if got := planted(t, h.policy.Workspace); len(got) > 0 {
-		t.Errorf("planted: %q", got)
-	}
-	for _, name := range []string{".envrc", ".vscode", ".mcp.json", ".git/commondir", "nested/.git"} {
-		if !strings.Contains(strings.Join(told, "\n"), name+" appeared while the sandbox ran") {
-			t.Errorf("%s is not told: %q", name, told)
-		}
-	}
-	holds(t, "workspace-guard")
-	h.run("/bin/bash", "-c", "echo EVIL >> .git/config")
-	if got := planted(t, h.policy.Workspace); len(got) != 1 {
-		t.Errorf("said to be weaker than it is: %q", got)
 	}
 }

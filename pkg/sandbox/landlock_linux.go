@@ -71,16 +71,24 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	if err := b.up(); err != nil {
 		return nil, unavailable(err)
 	}
+	if state := l.policy.HomeState; state != "" {
+		if err := prepareHomeState(state, l.policy.Workspace); err != nil {
+			return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's home: %w", err)
+		}
+	}
+	_, owed := b.sweepLeft()
 	t, err := newTree(l.policy)
 	if err != nil {
 		return nil, err
 	}
+	t.noMounts = true
 	// The host's sockets are no matter of files here: whoever connects is asked.
 	if err := t.collect(); err != nil {
 		return nil, err
 	}
 	t.prune()
-	if err := b.noteSweep(t.sweep); err != nil {
+	t.finishSweep()
+	if err := b.noteSweep(t.sweep, owed); err != nil {
 		return nil, err
 	}
 	l.grants = t.grants()

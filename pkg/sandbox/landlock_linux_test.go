@@ -40,8 +40,8 @@ func TestInTierLandlock(t *testing.T) {
 	}
 }
 
-// ofNamespaces are tests of what only mounts can do: the guard of the workspace.
-const ofNamespaces = "TestWorkspaceGuard|TestSubmodulesAreGuarded|TestLongWorkspacePath|TestGuardLeavesNoGhosts|TestHostGitExecutesNothing|TestSweepAfterKill|TestAllowWriteOpensTheGuard"
+// ofNamespaces are tests that are of that tier in whatever one they are run.
+const ofNamespaces = "TestLongWorkspacePath|TestRepositoriesBesideEachOtherAreMounts"
 
 // failuresOf is what go test says of what failed.
 func failuresOf(out string) string {

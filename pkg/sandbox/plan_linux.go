@@ -56,6 +56,7 @@ func drawTree(p *Policy) (*tree, error) {
 		return nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
 	}
 	t.prune()
+	t.finishSweep()
 	return t, nil
 }
 
@@ -83,16 +84,19 @@ type tree struct {
 	sweep   sweep           // what is to be guarded and cannot be a mount
 	top     string          // the workspace, if it is to be guarded
 	looked  map[string]bool // by directory: its repository is guarded
+	guarded map[string]bool // by path: it is read-only because programs of the host execute it
 	unknown error           // what is to be guarded or hidden cannot be looked at
 	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
 	absent  map[string]bool // what is in layers.Absent
 
+	openModules  bool       // in submodules work goes on
+	noMounts     bool       // it is for a tier without mounts
 	knownIndexes []gitIndex // what large indexes named when they were last read
 }
 
 func newTree(p *Policy) (*tree, error) {
 	// The usual sizes: growing takes as long as filling.
-	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(homeSecrets))}
+	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(homeSecrets))}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)

@@ -59,6 +59,8 @@ type Policy struct {
 	Denied func(Denial)
 	// Notice, if set, hears what a user should know of how the policy is carried out.
 	Notice func(string)
+
+	own bool // the command is sesame itself: what it leaves in the workspace need not be looked for
 }
 
 // File is a file that exists inside the sandbox only.

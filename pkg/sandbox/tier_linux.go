@@ -75,13 +75,15 @@ type mechanics struct {
 type box struct {
 	mechanics
 	head
-	policy  *Policy
-	gateway *gateway.Gateway
-	sweep   sweep       // what to look at again at the end
-	lock    *os.File    // of Policy.HomeState, or nil
-	keep    func() bool // stops waiting for the end of the context
-	started chan error
-	ended   chan shim.Message // closed without a value when the shim said nothing
+	policy    *Policy
+	gateway   *gateway.Gateway
+	sweep     sweep       // what to look at again at the end
+	look      *look       // what does it
+	lock      *os.File    // of Policy.HomeState, or nil
+	guardLock *os.File    // whoever has it keeps notes of the workspace's guard; or nil
+	keep      func() bool // stops waiting for the end of the context
+	started   chan error
+	ended     chan shim.Message // closed without a value when the shim said nothing
 }
 
 func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
@@ -114,6 +116,9 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 		return nil, err
 	}
 	b.runs()
+	if b.look != nil && !p.own {
+		b.look.goAhead()
+	}
 	return &Process{tier: b.tier, wait: b.waitCommand, signal: b.signalCommand, denials: b.denials}, nil
 }
 
@@ -147,19 +152,22 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
 		}
 	}
-	if b.sweepLeft() {
-		shared := pl.Home.Shared
+	found, owed := b.sweepLeft()
+	if found {
+		home := pl.Home
 		if pl, sweep, err = makePlan(b.policy, c); err != nil {
 			return nil, err
 		}
-		pl.Home.Shared = shared
+		if home != nil {
+			pl.Home.Shared = home.Shared
+		}
 	}
 	if b.lock != nil {
 		if err := clearWay(pl); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "clear the sandbox's home in %s: %w", pl.Home.State, err)
 		}
 	}
-	return pl, b.noteSweep(sweep)
+	return pl, b.noteSweep(sweep, owed)
 }
 
 // unavailable says why no namespaces can be had and what would help.
@@ -324,8 +332,10 @@ func (b *box) close() {
 	b.head.close()
 	b.gateway.Close()
 	b.takeAway()
-	if b.lock != nil {
-		b.lock.Close()
+	for _, lock := range []*os.File{b.guardLock, b.lock} {
+		if lock != nil {
+			lock.Close()
+		}
 	}
 }
 

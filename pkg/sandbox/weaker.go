@@ -17,7 +17,7 @@ var landlockWeaknesses = []struct {
 }{
 	{Weakness{"processes", "other processes are seen in /proc, with their arguments; their memory, environment and files are not"}, 0},
 	{Weakness{"metadata", "that a hidden file exists, and its size and times, can be found out by who knows its name; its content cannot"}, 0},
-	{Weakness{"workspace-guard", "what makes the host run code later (.git/hooks, .git/config, .vscode ...) can be written in the workspace where it is there already: look at it before you run git there"}, 0},
+	{Weakness{"workspace-guard", "what makes the host run code later (.git/hooks, .git/config, .vscode ...) can be changed in the workspace while the sandbox runs; it is put back at the end"}, 0},
 	{Weakness{"interfaces", "names and addresses of the machine's network interfaces can be read, and the host's name"}, 0},
 	{Weakness{"servers", "a server inside can be reached by other programs of this machine, at an address 127.x.y.z of the run's own; not from the network"}, 0},
 	{Weakness{"kernel", "the kernel's files in /sys and /proc/sys can be read"}, 0},

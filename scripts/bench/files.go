@@ -39,9 +39,13 @@ func (b *place) fileWork(ctx context.Context) error {
 	if err := b.inOut(ctx, runs, "git status", repository, "git", "status", "--short"); err != nil {
 		return err
 	}
-	start := []string{b.sesame, "sandbox", "--", "/bin/true"}
-	if err := b.compare(ctx, runs, side{name: "/bin/true inside, there", args: start, env: b.env(), dir: repository},
-		side{name: "/bin/true inside, elsewhere", args: start, env: b.env()}); err != nil {
+	start, whole := []string{b.sesame, "sandbox", "--", "/bin/echo", "x"}, []string{b.sesame, "sandbox", "--", "/bin/true"}
+	if err := b.compare(ctx, b.runs, side{name: "until echo is heard, there", args: start, env: b.env(), dir: repository, heard: true},
+		side{name: "until echo is heard, elsewhere", args: start, env: b.env(), heard: true}); err != nil {
+		return err
+	}
+	if err := b.compare(ctx, b.runs, side{name: "/bin/true inside, there", args: whole, env: b.env(), dir: repository},
+		side{name: "/bin/true inside, elsewhere", args: whole, env: b.env()}); err != nil {
 		return err
 	}
 

@@ -117,6 +117,7 @@ type side struct {
 	env   []string
 	stdin string
 	dir   string // the project when empty
+	heard bool   // what counts is when its first word comes, not its end
 	// prepare is done before each run, and not measured. Nil for nothing.
 	prepare func() error
 }
@@ -126,12 +127,30 @@ func (b *place) run(ctx context.Context, s side) (string, time.Duration, error) 
 	cmd := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdin = cmp.Or(s.dir, b.project), s.env, strings.NewReader(s.stdin)
 	begun := time.Now()
-	text, err := cmd.CombinedOutput()
-	took := time.Since(begun)
+	out := &output{}
+	cmd.Stdout, cmd.Stderr = out, out
+	err := cmd.Run()
+	took, text := time.Since(begun), out.String()
+	if s.heard {
+		took = out.first.Sub(begun)
+	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w\n%s", s.name, err, text)
 	}
-	return string(text), took, err
+	return text, took, err
+}
+
+// output is what a side says.
+type output struct {
+	strings.Builder
+	first time.Time // when it began
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.first.IsZero() {
+		o.first = time.Now()
+	}
+	return o.Builder.Write(p)
 }
 
 // measure runs the sides in turn and returns the times of each.

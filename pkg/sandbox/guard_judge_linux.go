@@ -1,0 +1,325 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// change is something that was put right when a sandbox had ended.
+type change struct {
+	what  changeKind
+	path  string
+	to    string   // where that is now which the sandbox left; "" where it is nowhere
+	taken []string // settings
+}
+
+type changeKind int
+
+const (
+	appeared changeKind = iota
+	changed             // and could not be put back
+	restored            // it was changed, and is as it was before
+	remade              // it was removed, and is there again
+	disarmed            // settings were taken out
+)
+
+// bySandbox tells whether a change is of the time that is looked at.
+func (l *look) bySandbox(when int64) bool {
+	return when >= l.since && (l.until == 0 || when <= l.until)
+}
+
+// madeBySandbox tells it of what is kept.
+func (l *look) madeBySandbox(k kept) bool {
+	for _, f := range k.Files {
+		if l.bySandbox(f.ID.Changed) {
+			return true
+		}
+	}
+	var st unix.Stat_t
+	return !k.there() && unix.Lstat(filepath.Dir(k.Path), &st) == nil && l.bySandbox(st.Ctim.Nano())
+}
+
+// passes tells whether a path is guarded otherwise, by a mount or because it was not there, or is to be written.
+func (l *look) passes(path string) bool {
+	return l.plan.guards(path) || slices.ContainsFunc(l.free, func(dir string) bool { return within(path, dir) })
+}
+
+// path looks at one that programs of the host execute. made says that the sandbox put it there, whatever its times say;
+// git, that it is a part of a repository.
+func (l *look) path(path string, made, git bool) {
+	if l.judged[path] || l.passes(path) {
+		return
+	}
+	l.judged[path] = true
+	old, known := l.keeps[path]
+	if known && old.untouched() {
+		l.record(old)
+		return
+	}
+	now, err := l.copies.keep(path)
+	if err != nil {
+		l.errs = append(l.errs, err)
+		return
+	}
+	switch {
+	case !known && !now.there():
+	case known && old.same(now), !made && !l.madeBySandbox(now):
+		l.record(now)
+	case !l.treat:
+		l.again(l.below(filepath.Dir(path)))
+	default:
+		l.deal(old, now, git, git)
+		l.again(l.below(filepath.Dir(path)))
+	}
+}
+
+// target looks at what a guarded path leads to. It matters also while nothing is there.
+func (l *look) target(path string) {
+	path = resolve(path)
+	if !within(path, l.plan.Top) || path == l.plan.Top {
+		return
+	}
+	l.path(path, false, false)
+	if _, known := l.keeps[path]; !known && !l.passes(path) {
+		l.record(kept{Path: path})
+	}
+}
+
+// record remembers a path as it is.
+func (l *look) record(k kept) {
+	if l.passes(k.Path) {
+		return
+	}
+	for i := range k.Files {
+		k.Files[i].ID = settled(k.Files[i].ID)
+	}
+	l.keeps[k.Path] = k
+	l.judged[k.Path] = true
+	if k.More && l.treat {
+		l.unseen = append(l.unseen, k.Path)
+	}
+	if !k.there() {
+		l.note(l.below(k.Path), fileID{}, guarded)
+	}
+	for _, f := range k.Files {
+		path := filepath.Join(k.Path, f.Path)
+		l.note(l.below(path), f.ID, guarded)
+		// Other links in a directory may lead to what is worked on.
+		if f.Mode&unix.S_IFMT != unix.S_IFLNK || f.Path != "" && filepath.Base(k.Path) != "hooks" {
+			continue
+		}
+		target := f.Text
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		if target = resolve(target); !within(target, k.Path) && !within(k.Path, target) {
+			l.target(target)
+		}
+	}
+}
+
+// deal puts right what the sandbox left at a path. again says that it is to be there again if it was removed.
+func (l *look) deal(old, now kept, git, again bool) {
+	path := now.Path
+	canPutBack := l.copies.canPutBack(old)
+	switch {
+	case !now.there() && again && canPutBack:
+		l.putBack(old, change{what: remade, path: path})
+	case !now.there():
+		delete(l.keeps, path)
+	case canPutBack:
+		if to, ok := l.takeAway(path); ok {
+			l.putBack(old, change{what: restored, path: path, to: to})
+		}
+	case git && (filepath.Base(path) == "config" || filepath.Base(path) == "config.worktree"):
+		l.tame(now)
+	case git && l.harmless(now):
+		l.record(now)
+	default:
+		c := change{what: appeared, path: path}
+		if old.there() {
+			c.what = changed
+		}
+		var ok bool
+		if c.to, ok = l.takeAway(path); ok {
+			delete(l.keeps, path)
+			l.changes = append(l.changes, c)
+		}
+	}
+}
+
+func (l *look) takeAway(path string) (to string, ok bool) {
+	to, err := l.aside.take(path)
+	if err != nil && !missing(err) {
+		l.errs = append(l.errs, err)
+	}
+	return to, err == nil
+}
+
+func (l *look) putBack(old kept, c change) {
+	err := l.copies.putBack(old)
+	now, again := l.copies.keep(old.Path)
+	if err = errors.Join(err, again); err != nil {
+		l.errs = append(l.errs, err)
+	}
+	l.record(now)
+	l.changes = append(l.changes, c)
+}
+
+// tame takes out of a git configuration what git would execute.
+func (l *look) tame(now kept) {
+	path := now.Path
+	dir, err := openReal(filepath.Dir(path))
+	if err != nil {
+		l.errs = append(l.errs, err)
+		return
+	}
+	defer unix.Close(dir)
+	data, err := readIn(dir, filepath.Base(path), maxKeptFile)
+	if err != nil {
+		if to, ok := l.takeAway(path); ok { // no file, or one that nobody wrote by hand
+			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
+		}
+		return
+	}
+	harmless, taken := harmlessConfig(data, func(worktree string) bool {
+		if filepath.Clean(worktree) != worktree {
+			return false
+		}
+		if !filepath.IsAbs(worktree) {
+			worktree = filepath.Join(filepath.Dir(path), worktree)
+		}
+		return pathIn(filepath.Join(worktree, ".git"), "gitdir: ") == filepath.Dir(path)
+	})
+	if len(taken) == 0 {
+		l.record(now)
+		return
+	}
+	to, ok := l.takeAway(path)
+	if !ok {
+		return
+	}
+	if err := writeIn(dir, filepath.Base(path), harmless, now.Files[0].Mode&0o666); err != nil {
+		l.errs = append(l.errs, err)
+	}
+	if now, err = l.copies.keep(path); err == nil {
+		l.record(now)
+	}
+	l.changes = append(l.changes, change{disarmed, path, to, taken})
+}
+
+// harmless tells whether a new part of a repository makes git execute nothing.
+func (l *look) harmless(now kept) bool {
+	dir := filepath.Dir(now.Path)
+	switch name := filepath.Base(now.Path); {
+	case name == ".git":
+		return l.leadsRight(now.Path)
+	case name == "hooks": // as git makes them
+		for _, f := range now.Files[1:] {
+			if f.Mode&unix.S_IFMT != unix.S_IFREG || !strings.HasSuffix(f.Path, ".sample") {
+				return false
+			}
+		}
+		return now.Files[0].Mode&unix.S_IFMT == unix.S_IFDIR && !now.More
+	case filepath.Base(filepath.Dir(dir)) != "worktrees":
+		return false
+	case name == "commondir":
+		common := filepath.Dir(filepath.Dir(dir))
+		return l.gits[common] && pointerIn(now.Path, "") == common
+	case name == "gitdir": // it says where the worktree is
+		return now.Files[0].Mode&unix.S_IFMT == unix.S_IFREG
+	}
+	return false
+}
+
+// pointerIn is pathIn for a file that git cannot read in another way: of one line, and with a path that means the same with and
+// without what may be links in it.
+func pointerIn(file, prefix string) string {
+	data, err := readSmall(file)
+	if err != nil {
+		return ""
+	}
+	text, ok := strings.CutPrefix(strings.TrimRight(string(data), "\r\n"), prefix)
+	if !ok || strings.ContainsAny(text, "\r\n\x00") || filepath.Clean(text) != text {
+		return ""
+	}
+	return pathIn(file, prefix)
+}
+
+// leadsRight tells whether a .git file names a repository that is looked at or guarded, or the part of one that belongs to a
+// linked worktree.
+func (l *look) leadsRight(path string) bool {
+	own := pointerIn(path, "gitdir: ")
+	if own == "" || !isReal(own) {
+		return false
+	}
+	if l.gits[own] {
+		return true
+	}
+	common := filepath.Dir(filepath.Dir(own))
+	if filepath.Base(filepath.Dir(own)) != "worktrees" || !l.gits[common] || pointerIn(filepath.Join(own, "commondir"), "") != common {
+		return false
+	}
+	// Of one that is new in a repository that is guarded otherwise nobody has looked at this.
+	l.path(filepath.Join(own, "config.worktree"), true, true)
+	return true
+}
+
+// text tells a change.
+func (c change) text(workspace string) string {
+	path := c.path
+	if rel, err := filepath.Rel(workspace, path); err == nil && filepath.IsLocal(rel) {
+		path = rel
+	}
+	const would = "and programs of this machine would execute it"
+	where := "it is in " + c.to + " now"
+	if c.to == "" {
+		where = "it was removed"
+	}
+	switch c.what {
+	case changed:
+		return fmt.Sprintf("%s was changed while the sandbox ran, %s: %s", path, would, where)
+	case restored:
+		text := fmt.Sprintf("%s was changed while the sandbox ran, %s: it is as it was before", path, would)
+		if c.to != "" {
+			text += ", and what the sandbox left is in " + c.to
+		}
+		return text
+	case remade:
+		return fmt.Sprintf("%s was removed while the sandbox ran: it is there again", path)
+	case disarmed:
+		return fmt.Sprintf("%s was made while the sandbox ran, and git on this machine would execute what it says (%s): that was taken out, and all of it is in %s",
+			path, strings.Join(c.taken, ", "), c.to)
+	}
+	return fmt.Sprintf("%s appeared while the sandbox ran, %s: %s", path, would, where)
+}
+
+// clock is the time that the workspace's file system gives to what changes now: it may be another machine's, and coarser.
+func clock(workspace string) (int64, error) {
+	fd, err := unix.Open(workspace, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil { // not every file system has files without names
+		f, err := os.CreateTemp(workspace, ".sesame-")
+		if err != nil {
+			// Nobody else can make something there either.
+			var now unix.Timespec
+			err = unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now)
+			return now.Nano(), err
+		}
+		defer f.Close()
+		defer os.Remove(f.Name())
+		fd, err = unix.Dup(int(f.Fd()))
+		if err != nil {
+			return 0, err
+		}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return st.Ctim.Nano(), err
+}

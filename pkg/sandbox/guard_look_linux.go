@@ -1,0 +1,518 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// look goes through the directories of a workspace for what programs of the host execute and the plan's mounts do not
+// guard: other repositories, and settings of editors, shells and agents below the top. It remembers each directory
+// with a number and a time that change when something is made in it, so that only what changed is read again.
+type look struct {
+	policy *Policy
+	plan   *sweep
+	memory map[string]seen   // by path below the top, that itself "."
+	whole  bool              // that is all there is
+	made   map[string]uint64 // numbers of git directories that the sandbox has made
+	dirty  bool              // it was changed since it was kept
+	keeps  map[string]kept   // what programs of the host execute and nothing else guards, by path
+	free   []string          // what the policy allows to be written
+	copies copies
+	// mayKeep says that what is remembered may be written.
+	mayKeep    bool
+	halt, done chan struct{} // of going ahead
+	deadline   func(most time.Duration) (over func() bool)
+
+	// What was changed in this time is the sandbox's doing, and is dealt with if treat is set, or left for later.
+	since, until int64 // as the workspace's file system has it; no until is the present
+	treat        bool
+	aside        aside
+	changes      []change
+	unseen       []string // directories, and what is too large
+	errs         []error
+
+	// For one pass.
+	pass      int
+	top       int                 // a descriptor of the workspace
+	children  map[string][]string // of the directories that are remembered, by their paths
+	inodes    map[uint64]string   // the paths of these
+	guardedIn map[string][]string // what programs of the host execute, likewise
+	judged    map[string]bool
+	gits      map[string]bool // git directories that are looked at, or guarded otherwise
+	known     []place         // still to be gone to: first what was there before, then what was made since, which may be endless
+	fresh     []place
+	pointers  []place // .git files
+	buffer    []byte
+}
+
+// seen is what is remembered of a path: with another number or time it is another one, or was changed.
+type seen struct {
+	inode   uint64 // 0: there is nothing
+	changed int64  // in nanoseconds; 0: it may have changed since
+	kind    seenKind
+	pass    int // the last in which it was there
+}
+
+type seenKind byte
+
+const (
+	directory  seenKind = 'd'
+	repository seenKind = 'g' // a git directory
+	guarded    seenKind = 'p' // what programs of the host execute, or a part of it
+)
+
+// place is a directory to go to. One that was moved here, or is in such a one, has nothing in it that was here before.
+type place struct {
+	path  string
+	moved bool
+}
+
+// maxSeen bounds the memory that a look takes.
+const maxSeen = 300_000
+
+// through goes through the workspace, and tells whether it came to its end before stop says so.
+func (l *look) through(stop func() bool) (whole bool, err error) {
+	if l.top, err = openReal(l.plan.Top); err != nil {
+		return false, fmt.Errorf("look through the workspace: %w", err)
+	}
+	defer unix.Close(l.top)
+	l.begin()
+	defer func() { l.children, l.inodes, l.guardedIn, l.buffer = nil, nil, nil, nil }()
+	for l.whole = true; l.whole; l.whole = len(l.memory) <= maxSeen && !stop() {
+		var p place
+		switch {
+		case len(l.known) > 0:
+			p, l.known = l.known[0], l.known[1:]
+		case len(l.fresh) > 0:
+			p, l.fresh = l.fresh[0], l.fresh[1:]
+		default:
+			l.followPointers()
+			if l.treat { // before, it shows where things were
+				l.forget()
+			}
+			return true, nil
+		}
+		l.goTo(p)
+	}
+	for _, p := range l.pointers { // it is not known yet what they lead to
+		l.again(filepath.Dir(p.path))
+	}
+	return false, nil
+}
+
+// begin prepares for another pass.
+func (l *look) begin() {
+	if l.memory == nil {
+		l.memory = map[string]seen{}
+	}
+	l.pass++
+	l.buffer = make([]byte, 32<<10)
+	l.pointers, l.judged, l.gits, l.guardedIn = nil, map[string]bool{}, map[string]bool{}, map[string][]string{}
+	l.known, l.fresh = []place{{path: "."}}, nil
+	for _, dir := range l.plan.Gits {
+		l.gits[dir] = true
+		if within(dir, l.plan.Top) {
+			l.send(place{path: join(l.below(dir), "modules")})
+		}
+	}
+	l.children, l.inodes = make(map[string][]string, len(l.memory)/4), make(map[uint64]string, len(l.memory))
+	for path, s := range l.memory {
+		if s.kind != guarded && path != "." {
+			dir := filepath.Dir(path)
+			l.children[dir] = append(l.children[dir], filepath.Base(path))
+			if s.inode != 0 {
+				l.inodes[s.inode] = path
+			}
+		}
+	}
+	for path := range l.keeps {
+		dir := l.below(filepath.Dir(path))
+		l.guardedIn[dir] = append(l.guardedIn[dir], filepath.Base(path))
+	}
+}
+
+// forget drops what is not there any more.
+func (l *look) forget() {
+	before := len(l.memory)
+	maps.DeleteFunc(l.memory, func(_ string, s seen) bool { return s.pass != l.pass })
+	l.dirty = l.dirty || len(l.memory) != before
+	maps.DeleteFunc(l.keeps, func(path string, _ kept) bool { return !l.judged[path] })
+}
+
+func (l *look) lstat(path string, st *unix.Stat_t) error {
+	return unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// note remembers a path.
+func (l *look) note(path string, id fileID, kind seenKind) {
+	s := seen{id.Inode, settled(id).Changed, kind, l.pass}
+	was := l.memory[path]
+	was.pass = s.pass
+	l.dirty = l.dirty || was != s
+	l.memory[path] = s
+}
+
+// noteIn remembers what is in a directory and is not gone to, because a change in it does not show above it.
+func (l *look) noteIn(dir string, names ...string) {
+	for _, name := range names {
+		var st unix.Stat_t
+		if l.lstat(join(dir, name), &st) == nil {
+			l.note(join(dir, name), idOf(&st), guarded)
+		}
+	}
+}
+
+// again has a path looked at once more by the next pass.
+func (l *look) again(path string) {
+	if s, ok := l.memory[path]; ok {
+		s.changed, l.dirty = 0, true
+		l.memory[path] = s
+	}
+}
+
+// leave leaves what is the sandbox's doing to a later pass, which must not take it for the user's.
+func (l *look) leave(path string, was seen) {
+	if l.memory[path] = was; was == (seen{}) {
+		delete(l.memory, path)
+	}
+	l.again(path)
+	l.again(filepath.Dir(path))
+}
+
+// goTo looks at a directory.
+func (l *look) goTo(p place) {
+	var st unix.Stat_t
+	if err := l.lstat(p.path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		delete(l.memory, p.path)
+		if l.treat && err != nil && !missing(err) { // its path is too long: programs can go there step by step
+			l.unseen = append(l.unseen, l.at(filepath.Dir(p.path)))
+		}
+		return
+	}
+	id := idOf(&st)
+	was, there := l.memory[p.path]
+	there = there && was.inode == id.Inode && was.kind != guarded
+	if at, elsewhere := l.inodes[id.Inode]; !there && elsewhere && at != p.path && l.bySandbox(id.Changed) {
+		p.moved = true
+	}
+	if p.moved && !l.treat {
+		l.leave(p.path, was)
+		return
+	}
+	var c contents
+	if there && was.changed == id.Changed {
+		c = l.remembered(p.path, was.kind)
+	} else {
+		var err error
+		if c, err = l.list(p.path, &st); err != nil {
+			l.cannotList(p.path, &st, err)
+			return
+		}
+	}
+	kind := directory
+	if c.repository || filepath.Base(p.path) == ".git" {
+		kind = repository
+	}
+	l.note(p.path, id, kind)
+	for _, name := range c.guarded {
+		l.path(l.at(join(p.path, name)), p.moved, false)
+	}
+	if c.dotGit {
+		l.dotGit(place{join(p.path, ".git"), p.moved})
+	}
+	if c.repository {
+		l.repository(p, &st, was)
+	}
+	for _, name := range c.dirs {
+		if c.repository && insideGit(p.path) && name != "modules" {
+			continue // of a submodule's git directory
+		}
+		l.send(place{join(p.path, name), p.moved})
+	}
+}
+
+// send has a directory gone to, unless nothing in it can be written or whoever may write there may do as he likes.
+func (l *look) send(p place) {
+	if l.passes(l.at(p.path)) {
+		return
+	}
+	if s, there := l.memory[p.path]; there && s.inode != 0 {
+		l.known = append(l.known, p)
+	} else {
+		// If this pass does not come to it the next one does.
+		l.memory[p.path] = seen{kind: directory, pass: l.pass}
+		l.fresh = append(l.fresh, p)
+	}
+}
+
+// dotGit looks at what git takes for the repository of a directory.
+func (l *look) dotGit(p place) {
+	var st unix.Stat_t
+	if l.lstat(p.path, &st) != nil {
+		return
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		if l.gits[l.at(p.path)] {
+			return
+		}
+		was := l.memory[p.path]
+		l.note(p.path, idOf(&st), repository)
+		l.repository(p, &st, was)
+		l.send(place{join(p.path, "modules"), p.moved})
+	case unix.S_IFREG:
+		l.pointers = append(l.pointers, p)
+	case unix.S_IFLNK:
+		l.path(l.at(p.path), p.moved, false)
+	}
+}
+
+// repository looks at a git directory, of which something was remembered.
+func (l *look) repository(p place, st *unix.Stat_t, was seen) {
+	dir := l.at(p.path)
+	if l.gits[dir] {
+		return // it is guarded otherwise
+	}
+	l.gits[dir] = true
+	before := was.inode == st.Ino && was.kind == repository
+	made := p.moved || !before && l.bySandbox(st.Ctim.Nano())
+	if made && !l.treat {
+		l.leave(p.path, was)
+		return
+	}
+	if made {
+		l.made[dir] = st.Ino
+	}
+	inside := insideGit(p.path)
+	if inside { // or they are gone to like all others
+		l.noteIn(p.path, "info", "worktrees")
+	}
+	for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes"} {
+		l.path(filepath.Join(dir, name), made, true)
+	}
+	for _, own := range worktreesOf(dir) {
+		if inside {
+			l.noteIn(join(p.path, "worktrees"), filepath.Base(own))
+		}
+		for _, name := range guardedInWorktree {
+			l.path(filepath.Join(own, name), made, true)
+		}
+	}
+	if filepath.Base(dir) == ".git" {
+		l.configured(filepath.Dir(dir), dir)
+	} else {
+		l.configured(dir, dir)
+	}
+}
+
+// configured looks at what the configuration of a repository names for one of its worktrees.
+func (l *look) configured(worktree, gitDir string) {
+	var st unix.Stat_t
+	// What the sandbox made of it is not the user's word; and it is not so any more when it was dealt with.
+	if !l.treat && unix.Lstat(filepath.Join(gitDir, "config"), &st) == nil && l.bySandbox(st.Ctim.Nano()) {
+		return
+	}
+	for _, path := range configuredPaths(l.plan.Top, worktree, l.policy.Home, gitDir) {
+		l.target(path)
+	}
+}
+
+// insideGit tells whether a path is in a directory .git, where nobody goes.
+func insideGit(path string) bool { return strings.Contains("/"+path+"/", "/.git/") }
+
+// followPointers looks at the .git files that were found, when it is known which repositories there are.
+func (l *look) followPointers() {
+	for _, p := range l.pointers {
+		path := l.at(p.path)
+		target := pathIn(path, "gitdir: ")
+		var st unix.Stat_t
+		if below := l.below(target); within(target, l.plan.Top) && below != "." {
+			id := fileID{}
+			if l.lstat(below, &st) == nil {
+				id = idOf(&st)
+			}
+			if l.memory[below].pass != l.pass {
+				l.note(below, id, guarded)
+			}
+			// What nothing led to may have been put there.
+			if !l.leadsRight(path) && l.bySandbox(id.Changed) {
+				delete(l.keeps, path)
+				p.moved = true
+			}
+		}
+		l.path(path, p.moved, true)
+		if common, _, ok := linkedWorktree(path); ok && l.gits[common] {
+			l.configured(filepath.Dir(path), common)
+		} else if l.gits[target] {
+			l.configured(filepath.Dir(path), target)
+		}
+	}
+}
+
+// guardedBelow are those that matter below the workspace's top, too, and .git, by their names in small letters. Git reads
+// .gitmodules and takes no command from it, and .gitconfig is the name of nothing there.
+var guardedBelow = func() map[string]string {
+	names := map[string]string{".git": ".git"}
+	for _, name := range guardedNames {
+		if !strings.HasPrefix(name, ".git") {
+			names[name] = name
+		}
+	}
+	return names
+}()
+
+// contents are what a directory has in it, as far as it matters.
+type contents struct {
+	dirs       []string
+	guarded    []string // what programs of the host execute
+	dotGit     bool
+	repository bool // git would take the directory itself for one
+}
+
+// remembered are the contents of a directory that was not changed.
+func (l *look) remembered(path string, kind seenKind) contents {
+	c := contents{guarded: l.guardedIn[path], repository: kind == repository && filepath.Base(path) != ".git"}
+	for _, name := range l.children[path] {
+		if name == ".git" {
+			c.dotGit = true
+		} else {
+			c.dirs = append(c.dirs, name)
+		}
+	}
+	if i := slices.Index(c.guarded, ".git"); i >= 0 {
+		c.dotGit, c.guarded = true, slices.Delete(slices.Clone(c.guarded), i, i+1)
+	}
+	return c
+}
+
+// Parts of a git directory by which git knows it, each a bit.
+var gitParts = []string{"HEAD", "objects", "refs", "commondir"}
+
+func areRepository(parts int) bool { return parts&1 != 0 && (parts&8 != 0 || parts&6 == 6) }
+
+// list reads a directory.
+func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
+	fd, err := l.openList(path, st)
+	if err != nil {
+		return c, err
+	}
+	defer unix.Close(fd)
+	is := func(name string) bool {
+		var st unix.Stat_t
+		return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	}
+	parts, alike := 0, 0
+	for {
+		n, err := unix.ReadDirent(fd, l.buffer)
+		if err != nil {
+			return c, err
+		}
+		if n == 0 {
+			break
+		}
+		for b := l.buffer[:n]; len(b) > 0; {
+			size, kind := binary.NativeEndian.Uint16(b[16:]), b[18]
+			name, _, _ := bytes.Cut(b[19:size], []byte{0})
+			b = b[size:]
+			if kind == unix.DT_UNKNOWN {
+				var st unix.Stat_t
+				if unix.Fstatat(fd, string(name), &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+					kind = unix.DT_DIR
+				}
+			}
+			// Where capitals do not matter another name may be the same to programs.
+			for i, part := range gitParts {
+				if len(name) == len(part) && bytes.EqualFold(name, []byte(part)) {
+					alike |= 1 << i
+					if string(name) == part {
+						parts |= 1 << i
+					}
+				}
+			}
+			if name[0] == '.' {
+				official, ok := guardedBelow[strings.ToLower(string(name))]
+				ok = ok && (official == string(name) || is(official))
+				switch {
+				case ok && official == ".git":
+					c.dotGit = true
+				case ok:
+					c.guarded = append(c.guarded, official)
+				}
+				if ok || len(name) == 1 || string(name) == ".." {
+					continue
+				}
+			}
+			if kind == unix.DT_DIR {
+				c.dirs = append(c.dirs, string(name))
+			}
+		}
+	}
+	for i, part := range gitParts {
+		if areRepository(alike) && parts&(1<<i) == 0 && is(part) {
+			parts |= 1 << i
+		}
+	}
+	c.repository = areRepository(parts) && filepath.Base(path) != ".git"
+	return c, nil
+}
+
+// openList opens a directory for reading it. One that the sandbox has locked it unlocks.
+func (l *look) openList(path string, st *unix.Stat_t) (int, error) {
+	const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+	if st.Mode&0o500 != 0o500 && l.treat && l.bySandbox(st.Ctim.Nano()) {
+		locked, err := unix.Openat2(l.top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
+		if err != nil {
+			return -1, err
+		}
+		defer unix.Close(locked)
+		_ = unlock(locked) // if it is somebody else's, opening it says so
+	}
+	return unix.Openat2(l.top, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
+}
+
+// unlock lets its owner into a directory again.
+func unlock(dir int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(dir), st.Mode&0o7777|0o700, 0)
+}
+
+// cannotList is called for a directory that cannot be read. The sandbox has no more rights than this process, but it
+// may have made what is in it before it took them away.
+func (l *look) cannotList(path string, st *unix.Stat_t, err error) {
+	if missing(err) || errors.Is(err, unix.EACCES) && !l.bySandbox(st.Ctim.Nano()) {
+		return
+	}
+	if l.treat {
+		l.unseen = append(l.unseen, l.at(path))
+	}
+}
+
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// at is the whole path of one below the top, and below is the way back.
+func (l *look) at(path string) string { return filepath.Join(l.plan.Top, path) }
+
+func (l *look) below(path string) string {
+	if path == l.plan.Top {
+		return "."
+	}
+	return strings.TrimPrefix(path, l.plan.Top+"/")
+}

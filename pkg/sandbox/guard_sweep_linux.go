@@ -1,0 +1,267 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+)
+
+// sweep is what the host would follow and the sandbox can make or change: it is looked at again when that has ended.
+type sweep struct {
+	Top     string     // the workspace; "" if nothing can be written there
+	Absent  []string   // guarded paths that are not there yet
+	Indexes []gitIndex // that may name repositories anew
+	Kept    []kept     // what is there and can be changed all the same
+	Gits    []string   // git directories that are guarded
+	Shut    []string   // what is guarded, or not to be seen, in the workspace
+	// When the sandbox began, and ended if that is known, as the workspace's file system has it.
+	Since, Until int64
+
+	keep       []string // the paths of what is to be kept
+	newIndexes bool     // some were read that are worth keeping
+	began      time.Time
+	guarded    map[string]bool // all these
+}
+
+// finishSweep notes what the tree's mounts do in the workspace.
+func (t *tree) finishSweep() {
+	s := &t.sweep
+	for path, op := range t.ops {
+		switch {
+		case s.Top == "" || op.Kind == shim.ReadWrite:
+		case !t.noMounts || op.Kind != shim.ReadOnly:
+			if within(path, s.Top) {
+				s.Shut = append(s.Shut, path)
+			}
+		case t.guarded[path] && t.ours(path) && filepath.Base(path) != "modules": // what is in those is looked at one by one
+			s.keep = append(s.keep, path)
+		}
+	}
+}
+
+// guards tells whether a path need not be looked at.
+func (s *sweep) guards(path string) bool {
+	if s.guarded == nil {
+		s.guarded = make(map[string]bool, len(s.Absent)+len(s.Shut))
+		for _, path := range slices.Concat(s.Absent, s.Shut, s.keep) {
+			s.guarded[path] = true
+		}
+		for _, k := range s.Kept {
+			s.guarded[k.Path] = true
+		}
+	}
+	return s.guarded[path]
+}
+
+// found are the paths that are there now and that programs of the host would follow.
+func (s *sweep) found(p *Policy) (paths []string) {
+	for _, path := range s.Absent {
+		// A new repository may stay: what is in it is looked at.
+		if info, err := os.Lstat(path); err == nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
+			paths = append(paths, path)
+		}
+	}
+	for _, x := range s.Indexes {
+		for _, path := range x.strangers(s.Top) {
+			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+// Files below Policy.HomeState.
+const (
+	// guardFile keeps what to sweep while a sandbox runs: if it is killed, the next one does it.
+	guardFile = "to-sweep"
+	// guardLockFile is locked by whoever has made that.
+	guardLockFile = "guard-lock"
+	memoryFile    = "looked"  // what a look remembers
+	keepsFile     = "guarded" // what it keeps of what programs of the host execute
+	copiesDir     = "copies"  // and what was in that
+	madeFile      = "made"    // repositories that a sandbox has made
+)
+
+// lockGuard makes this sandbox the one that keeps notes of the workspace's guard, unless another one is.
+func (b *box) lockGuard() {
+	if b.policy.HomeState == "" || b.guardLock != nil {
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(b.policy.HomeState, guardLockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return
+	}
+	b.guardLock = f
+}
+
+// noteSweep begins the guard: from here on what changes is the sandbox's doing.
+func (b *box) noteSweep(s sweep, owed int64) error {
+	b.lockGuard()
+	b.sweep = s
+	if s.Top == "" {
+		return nil
+	}
+	b.look = newLook(b.policy, &b.sweep, b.guardLock != nil)
+	if !b.policy.own {
+		b.look.first()
+	}
+	for _, path := range s.keep {
+		k, err := b.look.copies.keep(path)
+		if err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		}
+		b.sweep.Kept = append(b.sweep.Kept, k)
+	}
+	var err error
+	if b.sweep.Since, err = clock(s.Top); err != nil {
+		return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
+	}
+	b.sweep.began = time.Now()
+	if owed != 0 {
+		b.sweep.Since = owed
+	}
+	b.look.since = b.sweep.Since
+	if b.guardLock == nil {
+		return nil // nothing to keep it in; or another sandbox has noted the same
+	}
+	if err := b.look.copies.save(b.sweep.Kept); err != nil {
+		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+	}
+	if err := b.writeSweep(); err != nil {
+		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
+	}
+	if s.newIndexes {
+		keepIndexes(b.policy.HomeState, s.Indexes)
+	}
+	return nil
+}
+
+func (b *box) writeSweep() error {
+	data, err := json.Marshal(&b.sweep)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), data, 0o600)
+}
+
+// sweepLeft does what a sandbox that was killed could not do any more, and tells whether there was anything, and since
+// when what is still left may be the sandbox's doing.
+func (b *box) sweepLeft() (found bool, owed int64) {
+	b.lockGuard()
+	if b.guardLock == nil {
+		return false, 0
+	}
+	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
+	if err != nil {
+		return false, 0 // the usual case: no such file
+	}
+	var s sweep
+	if json.Unmarshal(left, &s) != nil || s.Top != b.policy.Workspace {
+		return false, 0
+	}
+	b.sweep = s
+	b.look = newLook(b.policy, &b.sweep, true)
+	found, whole := b.takeAway()
+	if !whole {
+		owed = s.Since
+	}
+	return found, owed
+}
+
+// maxTold is how many changes are told one by one.
+const maxTold = 10
+
+// takeAway sweeps and tells. It says whether there was anything, and whether nothing is left to do.
+func (b *box) takeAway() (found, whole bool) {
+	if b.look == nil || b.sweep.Top == "" {
+		return false, true
+	}
+	l := b.look
+	defer func() { b.sweep, b.look = sweep{}, nil }()
+	l.stop()
+	l.treat, l.since, l.until = true, b.sweep.Since, b.sweep.Until
+	most := lookTime
+	if began := b.sweep.began; !began.IsZero() {
+		now := time.Now()
+		most = max(most, now.Sub(began)/10)
+		// A clock that was set back while the sandbox ran makes what it did look older.
+		l.since += min(0, int64(now.Round(0).Sub(began.Round(0))-now.Sub(began)))
+	}
+	for _, path := range b.sweep.found(b.policy) {
+		if to, ok := l.takeAway(path); ok {
+			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
+		}
+	}
+	for _, k := range b.sweep.Kept {
+		l.restore(k)
+	}
+	whole = true
+	if !b.policy.own {
+		var err error
+		if whole, err = l.finish(most); err != nil {
+			l.errs = append(l.errs, err)
+		}
+	}
+	l.aside.close()
+	b.tellChanges(l, whole)
+	if whole = whole && len(l.errs) == 0; b.guardLock == nil {
+		return len(l.changes) > 0, whole
+	}
+	if whole {
+		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
+	} else if until, err := clock(b.sweep.Top); err == nil {
+		b.sweep.Until = until
+		_ = b.writeSweep() // the one that is there says the same, but for the end
+	}
+	return len(l.changes) > 0, whole
+}
+
+func (b *box) tellChanges(l *look, whole bool) {
+	for _, c := range l.changes[:min(len(l.changes), maxTold)] {
+		b.notice(c.text(b.sweep.Top))
+	}
+	if more := len(l.changes) - maxTold; more > 0 {
+		where := l.aside.dir
+		if where == "" {
+			where = "directories sesame-swept-... beside them"
+		}
+		b.notice(fmt.Sprintf("%d more such files appeared or were changed while the sandbox ran: they are in %s now", more, where))
+	}
+	if err := errors.Join(l.errs...); err != nil {
+		b.notice(fmt.Sprintf("what programs of this machine would execute cannot all be looked at or removed: %v", err))
+	}
+	for _, path := range l.unseen[:min(len(l.unseen), maxTold)] {
+		b.notice(fmt.Sprintf("%s cannot be looked through for what programs of this machine would execute: look at it before you use it", path))
+	}
+	if !whole {
+		b.notice(fmt.Sprintf("the workspace was not looked through to its end for what programs of this machine would execute (%d directories and files were): the next run here begins with the rest; look at what is new before you run git, an editor or a shell there", len(l.memory)))
+	}
+}
+
+// restore puts back what was to be kept.
+func (l *look) restore(k kept) {
+	if k.untouched() {
+		return
+	}
+	now, err := l.copies.keep(k.Path)
+	if err != nil {
+		l.errs = append(l.errs, err)
+	} else if !k.same(now) {
+		l.deal(k, now, slices.Contains(l.plan.Gits, filepath.Dir(k.Path)), true)
+	}
+}
