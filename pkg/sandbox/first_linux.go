@@ -142,7 +142,7 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 		if step := at - first.AtStep - first.NextScript; step >= 0 && p.script != nil && p.script.Executes(step) {
 			return shim.NoCommand(p.command[0], errno)
 		}
-		return shim.Message{Failed: first.Failure(at, p.script) + ": " + errno.Error()}
+		return shim.Message{Failed: first.Failure(at, p.script), Errno: errno}
 	}
 	return shim.Message{Failed: fmt.Sprintf("unknown message %d of the first process", m.What)}
 }

@@ -186,10 +186,14 @@ func unavailable(err error) error {
 }
 
 // cannotBuild says why the sandbox could not be built, and what would help.
-func (b *box) cannotBuild(why string) error {
+func (b *box) cannotBuild(m shim.Message) error {
 	mounts := mountsBelow(b.policy.Home)
-	if b.tier != Namespaces || len(mounts) == 0 || !strings.HasPrefix(why, "files: home ") {
-		return unavailable(errors.New(why))
+	if b.tier != Namespaces || len(mounts) == 0 || !strings.HasPrefix(m.Failed, "files: home ") {
+		why := errors.New(m.Failed)
+		if m.Errno != 0 {
+			why = fmt.Errorf("%s: %w", m.Failed, m.Errno)
+		}
+		return unavailable(why)
 	}
 	return fault.New(fault.SandboxUnavailable, "the sandbox cannot be had here: the home directory %s has other mounts in it (%s), and the kernel shows what they cover to nobody else",
 		b.policy.Home, strings.Join(mounts, ", ")).
@@ -250,7 +254,7 @@ func (b *box) listen() {
 		case m.Notice != "":
 			b.notice(m.Notice)
 		case m.Failed != "":
-			fail(b.cannotBuild(m.Failed))
+			fail(b.cannotBuild(m))
 			return
 		case m.NoCommand != "":
 			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier})

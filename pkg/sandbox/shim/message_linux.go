@@ -12,9 +12,10 @@ import (
 type Message struct {
 	// From the shim. Listening comes with the descriptors.
 	Listening bool
-	Notice    string // something that the user should know
-	Failed    string // the sandbox could not be made
-	NoCommand string // it was made, but the command cannot be executed
+	Notice    string        // something that the user should know
+	Failed    string        // the sandbox could not be made
+	Errno     syscall.Errno // why, or 0
+	NoCommand string        // it was made, but the command cannot be executed
 	Started   bool
 	Ended     bool
 	Alone     bool // with Ended: no other process of the sandbox is left

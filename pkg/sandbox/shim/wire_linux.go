@@ -116,6 +116,7 @@ func (m Message) Packet() []byte {
 	w.bool(m.Listening)
 	w.text(m.Notice)
 	w.text(m.Failed)
+	w.uint(uint64(m.Errno))
 	w.text(m.NoCommand)
 	w.bool(m.Started)
 	w.bool(m.Ended)
@@ -129,7 +130,7 @@ func (m Message) Packet() []byte {
 func ParseMessage(data []byte) (Message, error) {
 	r := &reader{b: data}
 	m := Message{
-		Listening: r.bool(), Notice: r.text(), Failed: r.text(), NoCommand: r.text(),
+		Listening: r.bool(), Notice: r.text(), Failed: r.text(), Errno: syscall.Errno(r.uint()), NoCommand: r.text(),
 		Started: r.bool(), Ended: r.bool(), Alone: r.bool(), Code: int(r.uint()), Signal: syscall.Signal(r.uint()),
 	}
 	return m, r.err()

@@ -26,7 +26,7 @@ func filled(v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Int:
 		v.SetInt(300)
-	case reflect.Uint8, reflect.Uint32:
+	case reflect.Uint8, reflect.Uint32, reflect.Uintptr:
 		v.SetUint(200)
 	default:
 		panic(v.Kind())
