@@ -85,6 +85,7 @@ func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Con
 
 // acceptEach takes connections until the listener is closed or one cannot be begun.
 func acceptEach(l net.Listener, begin func(net.Conn) error) error {
+	unpaceListener(l)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
