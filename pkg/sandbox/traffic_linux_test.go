@@ -179,6 +179,24 @@ func TestLargeTransferTakesNoMemory(t *testing.T) {
 	}
 }
 
+// What is sent comes back, both ways at once. No program can keep that in one buffer.
+func TestLargeEcho(t *testing.T) {
+	for name, h := range map[Tier]*host{Namespaces: newHost(t), Landlock: newConfined(t)} {
+		t.Run(string(name), func(t *testing.T) {
+			h.t = t
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_ = http.NewResponseController(w).EnableFullDuplex()
+				_, _ = io.Copy(w, r.Body)
+			}))
+			t.Cleanup(s.Close)
+			h.allow("127.0.0.1:" + port(t, s))
+			h.sh(`head -c 100000001 /dev/urandom >sent
+curl -sSf --http1.1 -H Expect: -T sent ` + s.URL + ` >back
+cmp sent back`)
+		})
+	}
+}
+
 // The host's congestion control may be one that sends by the clock: to the gateway it is not used.
 func TestConfinedConnectionsAreNotPaced(t *testing.T) {
 	const control = `import socket as k; s = k.socket(); s.connect(("127.0.0.1", %s)); print(s.getsockopt(k.IPPROTO_TCP, k.TCP_CONGESTION, 16).rstrip(b"\0").decode())`
