@@ -113,11 +113,19 @@ func (g *Gateway) begin(conn net.Conn, slots chan struct{}, handle func(net.Conn
 	}
 	go func() {
 		defer func() { <-slots }()
-		stop := context.AfterFunc(g.ctx, func() { conn.Close() })
-		defer stop()
+		defer g.closing(conn)()
 		handle(conn)
 	}()
 	return nil
+}
+
+// closing closes a connection by calling what it returns, and breaks it when the gateway ends before.
+func (g *Gateway) closing(conn net.Conn) func() {
+	stop := context.AfterFunc(g.ctx, func() { reset(conn) })
+	return func() {
+		stop()
+		conn.Close()
+	}
 }
 
 // target is where a connection of the sandbox wants to go.
@@ -250,7 +258,7 @@ func (g *Gateway) passTLS(conn net.Conn, t target) error {
 	if err != nil {
 		return err
 	}
-	defer up.Close()
+	defer g.closing(up)()
 	if _, err := up.Write(hello); err != nil {
 		return err
 	}
@@ -263,7 +271,7 @@ func (g *Gateway) passAny(conn net.Conn, t target) error {
 	if err != nil {
 		return err
 	}
-	defer up.Close()
+	defer g.closing(up)()
 	if !t.name {
 		return g.relay(conn, up)
 	}
@@ -336,16 +344,16 @@ func (g *Gateway) relay(a, b net.Conn) error {
 	return errors.Join(errs...)
 }
 
-// copyHalf copies one direction and passes the end of the stream on. After an error both
-// ends are closed, or the other direction would wait for ever.
+// copyHalf copies one direction and passes the end of the stream on. After an error both ends are
+// broken: the other direction would wait for ever, and a stream that was cut off must not look like one that ended.
 func (g *Gateway) copyHalf(dst, src net.Conn) error {
 	over, err := g.pipes.move(dst, src)
 	if !over {
 		_, err = io.Copy(dst, src)
 	}
 	if err != nil {
-		dst.Close()
-		src.Close()
+		reset(dst)
+		reset(src)
 		return err
 	}
 	closeWrite(dst)

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,6 +132,67 @@ func TestSmallMessagesPassAtOnce(t *testing.T) {
 	for i, size := range []int{1, 2, 1000, 8<<20 + 1, 1, 1, 300_001, 1} {
 		exchange(server, client, noise(byte(i), size))
 		exchange(client, server, noise(byte(i+100), size))
+	}
+}
+
+// TestPeersThatVanish: whoever goes away, and whatever waits for whom then, nothing is left of the connection, and to who
+// reads on the other side it does not look like the stream's good end.
+func TestPeersThatVanish(t *testing.T) {
+	ends := []struct {
+		name     string
+		up, down bool // who sends as much as goes
+		end      func(p *peer, client, server *net.TCPConn)
+	}{
+		{"client in an upload", true, false, func(_ *peer, client, _ *net.TCPConn) { reset(client) }},
+		{"client in a download", false, true, func(_ *peer, client, _ *net.TCPConn) { reset(client) }},
+		{"server in an upload", true, false, func(_ *peer, _, server *net.TCPConn) { reset(server) }},
+		{"server in a download", false, true, func(_ *peer, _, server *net.TCPConn) { reset(server) }},
+		{"gateway in an upload", true, false, func(p *peer, _, _ *net.TCPConn) { p.g.Close() }},
+		{"gateway in a download", false, true, func(p *peer, _, _ *net.TCPConn) { p.g.Close() }},
+		{"gateway in both", true, true, func(p *peer, _, _ *net.TCPConn) { p.g.Close() }},
+		{"gateway between the silent", false, false, func(p *peer, _, _ *net.TCPConn) { p.g.Close() }},
+	}
+	for _, end := range ends {
+		t.Run(end.name, func(t *testing.T) {
+			p := newPeer(t)
+			before := runtime.NumGoroutine()
+			client, server := p.pair()
+			var wg sync.WaitGroup
+			flood := func(from, to net.Conn) {
+				wg.Go(func() {
+					for block := make([]byte, 1<<20); ; {
+						if _, err := from.Write(block); err != nil {
+							return
+						}
+					}
+				})
+				if _, err := io.CopyN(io.Discard, to, 8<<20); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if end.up {
+				flood(client, server)
+			}
+			if end.down {
+				flood(server, client)
+			}
+			time.Sleep(100 * time.Millisecond) // nobody reads: all that is on the way stands still
+			end.end(p, client, server)
+			left := func() int { return runtime.NumGoroutine() - before }
+			if strings.HasPrefix(end.name, "gateway") {
+				eventually(t, "goroutines", left) // although nobody reads
+			}
+			reader := client
+			if end.up {
+				reader = server
+			}
+			// Who sends as well is told when it does.
+			if _, err := io.Copy(io.Discard, reader); end.up != end.down && err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the other side saw a good end, or none: %v", err)
+			}
+			wg.Wait()
+			eventually(t, "goroutines", left)
+		})
 	}
 }
 
