@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -175,6 +176,43 @@ func TestLargeTransferTakesNoMemory(t *testing.T) {
 				t.Errorf("the transfer of %d MB took %.1f MB of memory", size/1_000_000, float64(grown)/1e6)
 			}
 		})
+	}
+}
+
+// What is sent comes back, both ways at once. No program can keep that in one buffer.
+func TestLargeEcho(t *testing.T) {
+	for name, h := range map[Tier]*host{Namespaces: newHost(t), Landlock: newConfined(t)} {
+		t.Run(string(name), func(t *testing.T) {
+			h.t = t
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_ = http.NewResponseController(w).EnableFullDuplex()
+				_, _ = io.Copy(w, r.Body)
+			}))
+			t.Cleanup(s.Close)
+			h.allow("127.0.0.1:" + port(t, s))
+			h.sh(`head -c 100000001 /dev/urandom >sent
+curl -sSf --http1.1 -H Expect: -T sent ` + s.URL + ` >back
+cmp sent back`)
+		})
+	}
+}
+
+// The host's congestion control may be one that sends by the clock: to the gateway it is not used.
+func TestConfinedConnectionsAreNotPaced(t *testing.T) {
+	const control = `import socket as k; s = k.socket(); s.connect(("127.0.0.1", %s)); print(s.getsockopt(k.IPPROTO_TCP, k.TCP_CONGESTION, 16).rstrip(b"\0").decode())`
+	h := newConfined(t)
+	s, _ := hostServer(t)
+	code := python(fmt.Sprintf(control, port(t, s)))
+	h.allow("127.0.0.1:" + port(t, s))
+	outside, err := exec.CommandContext(t.Context(), "/bin/bash", "-c", code).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(outside) == "reno\n" {
+		t.Skip("it is the host's as well")
+	}
+	if inside := h.sh(code); inside != "reno\n" {
+		t.Errorf("%q inside, %q outside", inside, outside)
 	}
 }
 

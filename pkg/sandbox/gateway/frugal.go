@@ -17,6 +17,9 @@ const (
 	bodyBufferCrowd = 4 << 10
 )
 
+// headBufferCrowd is what heads are read and written through then; a longer one takes a second turn.
+const headBufferCrowd = 1 << 10
+
 // bodyBuffers is a pool of buffers.
 type bodyBuffers struct {
 	open         *atomic.Int64 // connections

@@ -40,6 +40,7 @@ type Gateway struct {
 	program func(network string, from, to netip.AddrPort) string
 	swap    *swapServer // nil where nothing is swapped
 	local   []string
+	pipes   pipes
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -53,6 +54,7 @@ func New(ctx context.Context, o Options) *Gateway {
 	}
 	g.denials.index, g.denials.targets, g.denials.notify = map[Denial]int{}, map[string]bool{}, o.Denied
 	g.ctx, g.cancel = context.WithCancel(ctx)
+	context.AfterFunc(g.ctx, g.pipes.close)
 	if o.Swap != nil {
 		g.swap = newSwapServer(g, o.Swap)
 	}
@@ -85,6 +87,7 @@ func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Con
 
 // acceptEach takes connections until the listener is closed or one cannot be begun.
 func acceptEach(l net.Listener, begin func(net.Conn) error) error {
+	unpaceListener(l)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -110,11 +113,19 @@ func (g *Gateway) begin(conn net.Conn, slots chan struct{}, handle func(net.Conn
 	}
 	go func() {
 		defer func() { <-slots }()
-		stop := context.AfterFunc(g.ctx, func() { conn.Close() })
-		defer stop()
+		defer g.closing(conn)()
 		handle(conn)
 	}()
 	return nil
+}
+
+// closing closes a connection by calling what it returns, and breaks it when the gateway ends before.
+func (g *Gateway) closing(conn net.Conn) func() {
+	stop := context.AfterFunc(g.ctx, func() { reset(conn) })
+	return func() {
+		stop()
+		conn.Close()
+	}
 }
 
 // target is where a connection of the sandbox wants to go.
@@ -247,11 +258,11 @@ func (g *Gateway) passTLS(conn net.Conn, t target) error {
 	if err != nil {
 		return err
 	}
-	defer up.Close()
+	defer g.closing(up)()
 	if _, err := up.Write(hello); err != nil {
 		return err
 	}
-	return relay(conn, up)
+	return g.relay(conn, up)
 }
 
 // passAny lets either side speak first, and still checks the name if the client turns out to speak TLS.
@@ -260,12 +271,12 @@ func (g *Gateway) passAny(conn net.Conn, t target) error {
 	if err != nil {
 		return err
 	}
-	defer up.Close()
+	defer g.closing(up)()
 	if !t.name {
-		return relay(conn, up)
+		return g.relay(conn, up)
 	}
 	back := make(chan error, 1)
-	go func() { back <- copyHalf(conn, up) }()
+	go func() { back <- g.copyHalf(conn, up) }()
 	head := make([]byte, 2)
 	n, err := io.ReadAtLeast(conn, head, 1)
 	if n == 0 {
@@ -301,7 +312,7 @@ func (g *Gateway) passAny(conn net.Conn, t target) error {
 	if _, err := up.Write(head); err != nil {
 		return err
 	}
-	err = copyHalf(up, conn)
+	err = g.copyHalf(up, conn)
 	return errors.Join(err, <-back)
 }
 
@@ -323,24 +334,26 @@ func (g *Gateway) connect(t target) (net.Conn, error) {
 	return g.dial(g.ctx, t.host, t.port, vet)
 }
 
-// relay copies both ways until both sides have ended. io.Copy between two TCP
-// connections is done by the kernel (splice).
-func relay(a, b net.Conn) error {
+// relay copies both ways until both sides have ended.
+func (g *Gateway) relay(a, b net.Conn) error {
 	errs := make([]error, 2)
 	var wg sync.WaitGroup
-	wg.Go(func() { errs[0] = copyHalf(b, a) })
-	wg.Go(func() { errs[1] = copyHalf(a, b) })
+	wg.Go(func() { errs[0] = g.copyHalf(b, a) })
+	wg.Go(func() { errs[1] = g.copyHalf(a, b) })
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// copyHalf copies one direction and passes the end of the stream on. After an error both
-// ends are closed, or the other direction would wait for ever.
-func copyHalf(dst, src net.Conn) error {
-	_, err := io.Copy(dst, src)
+// copyHalf copies one direction and passes the end of the stream on. After an error both ends are
+// broken: the other direction would wait for ever, and a stream that was cut off must not look like one that ended.
+func (g *Gateway) copyHalf(dst, src net.Conn) error {
+	over, err := g.pipes.move(dst, src)
+	if !over {
+		_, err = io.Copy(dst, src)
+	}
 	if err != nil {
-		dst.Close()
-		src.Close()
+		reset(dst)
+		reset(src)
 		return err
 	}
 	closeWrite(dst)

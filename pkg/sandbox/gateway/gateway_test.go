@@ -20,35 +20,9 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// listener hands out connections that seem to have been made to an address of the sandbox's choice.
-type listener struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-func (l *listener) Close() error   { close(l.done); return nil }
-func (l *listener) Addr() net.Addr { return nil }
-
-// toConn is a TCP connection with another local address.
-type toConn struct {
-	*net.TCPConn
-	local netip.AddrPort
-}
-
-func (c toConn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
-
 type world struct {
 	t *testing.T
 	g *Gateway
-	l *listener
 }
 
 func newWorld(t *testing.T, dial func(context.Context, string, int, func(netip.Addr) error) (net.Conn, error), rules ...string) *world {
@@ -61,9 +35,8 @@ func newWorld(t *testing.T, dial func(context.Context, string, int, func(netip.A
 		}
 		rs = append(rs, r)
 	}
-	w := &world{t: t, g: New(t.Context(), Options{Rules: rs, Dial: dial}), l: &listener{make(chan net.Conn), make(chan struct{})}}
-	go func() { _ = w.g.Serve(w.l) }()
-	t.Cleanup(func() { w.g.Close(); w.l.Close() })
+	w := &world{t, New(t.Context(), Options{Rules: rs, Dial: dial})}
+	t.Cleanup(w.g.Close)
 	return w
 }
 
@@ -84,7 +57,10 @@ func (w *world) connect(addr netip.Addr, port uint16) *net.TCPConn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.l.conns <- toConn{s.(*net.TCPConn), netip.AddrPortFrom(addr, port)}
+	to := net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, port))
+	if err := w.g.begin(s, w.g.conns, func(conn net.Conn) { w.g.pass(conn, to, nil) }); err != nil {
+		w.t.Fatal(err)
+	}
 	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		w.t.Fatal(err)
 	}
@@ -321,7 +297,7 @@ func TestThroughProxy(t *testing.T) {
 			return
 		}
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-		_ = relay(c, up)
+		_ = (&Gateway{}).relay(c, up)
 	}))
 	defer proxy.Close()
 	u, err := url.Parse(proxy.URL)

@@ -205,6 +205,9 @@ func (s *swapServer) pass(conn net.Conn, t target) error {
 		TLSHandshakeTimeout: dialTimeout,
 		MaxConnsPerHost:     1,
 	}
+	if s.open.Load() > crowd {
+		c.upstream.ReadBufferSize, c.upstream.WriteBufferSize = headBufferCrowd, headBufferCrowd
+	}
 	defer c.upstream.CloseIdleConnections()
 	var served net.Conn = c
 	if s.swap.TLS {

@@ -33,10 +33,8 @@ func swapWorld(t *testing.T, server *httptest.Server, trusted bool) (*world, *ht
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, l: &listener{make(chan net.Conn), make(chan struct{})}}
-	w.g = New(t.Context(), Options{Rules: Rules{{Host: "example.com"}, {Host: "other.com"}}, Dial: toServer(server, public), Swap: swap})
-	go func() { _ = w.g.Serve(w.l) }()
-	t.Cleanup(func() { w.g.Close(); w.l.Close() })
+	w := &world{t, New(t.Context(), Options{Rules: Rules{{Host: "example.com"}, {Host: "other.com"}}, Dial: toServer(server, public), Swap: swap})}
+	t.Cleanup(w.g.Close)
 	inside := x509.NewCertPool()
 	inside.AppendCertsFromPEM(authority)
 	addr, _ := w.lookup("example.com")

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net"
 	"syscall"
 	"unsafe"
 
@@ -26,6 +27,22 @@ func replyFrom(oob []byte) []byte {
 // isFull tells errors of accept that pass when other connections end.
 func isFull(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+// Unpace has a TCP socket, and those that a listener accepts, send what they have when they have it, whatever congestion
+// control the host has: BBR sends by the clock, which costs most of the time where the way is this machine's memory. It must
+// be called before there is a connection, for one that was BBR's stays paced. Reno may be had by everybody everywhere; if not, it is only slower.
+func Unpace(fd int) { _ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") }
+
+// unpaceListener does so for what it accepts.
+func unpaceListener(l net.Listener) {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { Unpace(int(fd)) }) // closed: there will be no connections
+	}
 }
 
 // descriptorLimit is how many descriptors this process may have.

@@ -4,8 +4,12 @@ package gateway
 
 import (
 	"errors"
+	"net"
 	"syscall"
 )
+
+// unpaceListener does nothing where the system does not pace by itself.
+func unpaceListener(net.Listener) {}
 
 // descriptorLimit is a number that every system allows.
 func descriptorLimit() int { return 1024 }

@@ -210,6 +210,7 @@ func stream(family int) (int, error) {
 		unix.Close(fd)
 		return -1, err
 	}
+	gateway.Unpace(fd) // it goes to the gateway or to a server inside
 	return fd, nil
 }
 
