@@ -37,7 +37,7 @@ func (p *Policy) ExplainPaths(tier Tier) ([]Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	paths := slices.Concat(slices.Collect(maps.Keys(t.ops)), t.deny, t.sweep.Absent)
+	paths := slices.Concat(slices.Collect(maps.Keys(t.ops)), t.deny, t.sweep.absent)
 	if t.layers != nil {
 		for _, rel := range t.layers.Absent {
 			paths = append(paths, filepath.Join(t.layers.Host, rel))
@@ -47,7 +47,7 @@ func (p *Policy) ExplainPaths(tier Tier) ([]Verdict, error) {
 	byPath := map[string]Verdict{}
 	var list []Verdict
 	for _, path := range slices.Compact(paths) {
-		if _, err := os.Lstat(path); err != nil && !slices.Contains(t.sweep.Absent, path) {
+		if _, err := os.Lstat(path); err != nil && !slices.Contains(t.sweep.absent, path) {
 			continue
 		}
 		v := t.verdictIn(tier, path)
@@ -142,7 +142,7 @@ func (t *tree) verdict(path string) Verdict {
 		} else if within(path, p.Workspace) {
 			rule = "the workspace"
 		}
-		if slices.Contains(t.sweep.Absent, path) {
+		if slices.Contains(t.sweep.absent, path) {
 			return Verdict{Access: AccessAbsent, Rule: ruleTakenAway, Flag: "--allow-write " + path}
 		}
 		if t.putBack(path) {

@@ -82,7 +82,7 @@ func (l *look) path(path string, made, git bool) {
 // target looks at what a guarded path leads to. It matters also while nothing is there.
 func (l *look) target(path string) {
 	path = resolve(path)
-	if !within(path, l.plan.Top) || path == l.plan.Top {
+	if !within(path, l.plan.top) || path == l.plan.top {
 		return
 	}
 	l.path(path, false, false)

@@ -25,12 +25,12 @@ type kept struct {
 
 // keptFile is a file or directory of it.
 type keptFile struct {
-	Path     string `json:",omitempty"` // below the kept path; "" is that itself
+	Path     string // below the kept path; "" is that itself
 	ID       fileID
 	Mode     uint32 // as stat(2) has it
-	UID, GID int    `json:",omitempty"`
+	UID, GID int
 	Modified int64  // in nanoseconds
-	Text     string `json:",omitempty"` // of a link; or the name of the content among the copies, "" where there is none
+	Text     string // of a link; or the name of the content among the copies, "" where there is none
 }
 
 // Bounds of what is kept. That a larger file was changed is found out, but it cannot be put back.

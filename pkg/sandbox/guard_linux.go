@@ -20,14 +20,14 @@ func (t *tree) guard() {
 		return
 	}
 	t.top = w
-	t.sweep.Top = w
+	t.sweep.top = w
 	for _, name := range guardedNames {
 		t.guardPath(filepath.Join(w, name))
 	}
 	if looksBare(w) {
 		t.guardGit(w)
 	} else {
-		t.sweep.Absent = append(t.sweep.Absent, filepath.Join(w, "HEAD"))
+		t.sweep.absent = append(t.sweep.absent, filepath.Join(w, "HEAD"))
 	}
 	gitDir := t.guardRepository(w)
 	for _, path := range configuredPaths(w, w, t.policy.Home, gitDir) {
@@ -89,7 +89,7 @@ func (t *tree) guardRepository(dir string) (gitDir string) {
 
 // guardInside guards the repositories that an index names, or will.
 func (t *tree) guardInside(x gitIndex) {
-	t.sweep.Indexes = append(t.sweep.Indexes, x)
+	t.sweep.indexes = append(t.sweep.indexes, x)
 	for _, link := range x.Links {
 		if dir := x.at(link); within(dir, t.top) {
 			t.guardRepository(dir)
@@ -108,7 +108,7 @@ func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
 	case errors.Is(err, fs.ErrNotExist):
-		t.sweep.Absent = append(t.sweep.Absent, dotGit)
+		t.sweep.absent = append(t.sweep.absent, dotGit)
 	case errors.Is(err, syscall.ENOTDIR): // a file where a submodule is said to be
 	case err != nil:
 		t.cannotLook(dotGit, err)
@@ -159,7 +159,7 @@ func (t *tree) cannotLook(path string, err error) {
 }
 
 func (t *tree) guardGit(dir string) {
-	t.sweep.Gits = append(t.sweep.Gits, dir)
+	t.sweep.gits = append(t.sweep.gits, dir)
 	for _, name := range guardedInGit {
 		if name != "modules" || !t.openModules { // what is in those is looked at one by one, then
 			t.guardPath(filepath.Join(dir, name))
@@ -203,14 +203,14 @@ func (t *tree) guardPath(path string) {
 	}
 	if !t.isRealDir(filepath.Dir(path)) {
 		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-			t.sweep.Absent = append(t.sweep.Absent, path)
+			t.sweep.absent = append(t.sweep.absent, path)
 		}
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		t.sweep.Absent = append(t.sweep.Absent, path)
+		t.sweep.absent = append(t.sweep.absent, path)
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:

@@ -82,7 +82,7 @@ const maxSeen = 300_000
 
 // through goes through the workspace, and tells whether it came to its end before stop says so.
 func (l *look) through(stop func() bool) (whole bool, err error) {
-	if l.top, err = openReal(l.plan.Top); err != nil {
+	if l.top, err = openReal(l.plan.top); err != nil {
 		return false, fmt.Errorf("look through the workspace: %w", err)
 	}
 	defer unix.Close(l.top)
@@ -119,9 +119,9 @@ func (l *look) begin() {
 	l.buffer = make([]byte, 32<<10)
 	l.pointers, l.judged, l.gits, l.guardedIn = nil, map[string]bool{}, map[string]bool{}, map[string][]string{}
 	l.known, l.fresh = []place{{path: "."}}, nil
-	for _, dir := range l.plan.Gits {
+	for _, dir := range l.plan.gits {
 		l.gits[dir] = true
-		if within(dir, l.plan.Top) {
+		if within(dir, l.plan.top) {
 			l.send(place{path: join(l.below(dir), "modules")})
 		}
 	}
@@ -322,7 +322,7 @@ func (l *look) configured(worktree, gitDir string) {
 	if !l.treat && unix.Lstat(filepath.Join(gitDir, "config"), &st) == nil && l.bySandbox(st.Ctim.Nano()) {
 		return
 	}
-	for _, path := range configuredPaths(l.plan.Top, worktree, l.policy.Home, gitDir) {
+	for _, path := range configuredPaths(l.plan.top, worktree, l.policy.Home, gitDir) {
 		l.target(path)
 	}
 }
@@ -336,7 +336,7 @@ func (l *look) followPointers() {
 		path := l.at(p.path)
 		target := pathIn(path, "gitdir: ")
 		var st unix.Stat_t
-		if below := l.below(target); within(target, l.plan.Top) && below != "." {
+		if below := l.below(target); within(target, l.plan.top) && below != "." {
 			id := fileID{}
 			if l.lstat(below, &st) == nil {
 				id = idOf(&st)
@@ -508,11 +508,11 @@ func join(dir, name string) string {
 }
 
 // at is the whole path of one below the top, and below is the way back.
-func (l *look) at(path string) string { return filepath.Join(l.plan.Top, path) }
+func (l *look) at(path string) string { return filepath.Join(l.plan.top, path) }
 
 func (l *look) below(path string) string {
-	if path == l.plan.Top {
+	if path == l.plan.top {
 		return "."
 	}
-	return strings.TrimPrefix(path, l.plan.Top+"/")
+	return strings.TrimPrefix(path, l.plan.top+"/")
 }

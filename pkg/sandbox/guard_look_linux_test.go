@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -770,4 +771,44 @@ func TestRepositoriesBesideEachOtherAreMounts(t *testing.T) {
 		{"configuration", "echo '# EVIL' >> x/.git/config && echo GOT", true},
 		{"hook", "echo EVIL > x/.git/hooks/y && echo GOT; rm -f x/.git/hooks/y", true},
 	})
+}
+
+// What is noted of the guard is read as it was, whatever bytes are in names.
+func TestNotesAreReadAgain(t *testing.T) {
+	k := kept{Path: "/w/\xff\n", In: 1 << 63, More: true, Files: []keptFile{
+		{Mode: 0o40755, ID: fileID{Inode: 2, Changed: -3, Size: 4}},
+		{Path: "a\xfe b", ID: fileID{Inode: 1<<64 - 1, Changed: 1 << 62}, UID: 5, GID: 6, Modified: -7, Text: "li\xffnk"},
+	}}
+	s := sweep{
+		top: "/w\xff", absent: []string{"/w\xff/.envrc"}, gits: []string{"/w\xff/.git"}, shut: []string{"/w\xff/ "}, since: 1, until: 2,
+		indexes: []gitIndex{{File: "/w/.git/index", Dir: "/w", ID: fileID{1, 2, 3}, Links: []string{"a"}, Hash: 20}}, kept: []kept{k, {Path: "/none"}},
+	}
+	data, err := s.encode()
+	if got := decodeSweep(data); err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("%v\ngot  %+v\nwant %+v", err, got, s)
+	}
+	for i := range data { // what is cut off is missing, no more
+		decodeSweep(data[:i])
+	}
+	l := &look{memory: map[string]seen{"a\xff/b": {1, 2, directory, 0}, "c": {3, 0, guarded, 0}}}
+	memory := l.encode()
+	for i := range memory {
+		var got int
+		if whole := eachSeen(memory[:i], func([]byte, seen) bool { got++; return true }); whole && i != 0 && got != 1 || got > 1 {
+			t.Errorf("%d of %d bytes: %d records, all: %t", i, len(memory), got, whole)
+		}
+	}
+	var parts, got int
+	for part := range seenParts(memory, 1) {
+		parts++
+		eachSeen(part, func(path []byte, s seen) bool {
+			if l.memory[string(path[:len(path)-1])] == s {
+				got++
+			}
+			return true
+		})
+	}
+	if parts != 2 || got != 2 {
+		t.Errorf("%d parts with %d records", parts, got)
+	}
 }

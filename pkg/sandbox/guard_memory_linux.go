@@ -23,9 +23,9 @@ import (
 // newLook is a look at a workspace whose sandbox is planned. keeps says that what it remembers may be written.
 func newLook(p *Policy, plan *sweep, keeps bool) *look {
 	l := &look{policy: p, plan: plan, mayKeep: keeps, deadline: deadline, judged: map[string]bool{}, gits: map[string]bool{}, keeps: map[string]kept{}, made: map[string]uint64{}}
-	l.aside = aside{top: plan.Top, state: p.HomeState}
+	l.aside = aside{top: plan.top, state: p.HomeState}
 	for _, path := range p.AllowWrite {
-		if path = resolve(path); path != plan.Top && within(path, plan.Top) {
+		if path = resolve(path); path != plan.top && within(path, plan.top) {
 			l.free = append(l.free, path)
 		}
 	}
@@ -128,7 +128,7 @@ func (l *look) quiet() bool {
 	if !l.whole {
 		return false
 	}
-	top, err := openReal(l.plan.Top)
+	top, err := openReal(l.plan.top)
 	if err != nil {
 		return false
 	}
@@ -151,7 +151,7 @@ func (l *look) quietSince(file string, over func() bool) bool {
 	if err != nil {
 		return false
 	}
-	top, err := openReal(l.plan.Top)
+	top, err := openReal(l.plan.top)
 	if err != nil {
 		return false
 	}
@@ -213,8 +213,8 @@ func (l *look) load() {
 	if err != nil {
 		return
 	}
-	var list []kept
-	if text, err := os.ReadFile(l.file(keepsFile)); err != nil || json.Unmarshal(text, &list) != nil {
+	text, err := os.ReadFile(l.file(keepsFile))
+	if err != nil {
 		return
 	}
 	data, whole := bytes.CutPrefix(data, []byte(memoryHead))
@@ -226,9 +226,20 @@ func (l *look) load() {
 		l.memory[string(path[:len(path)-1])] = s
 		return true
 	}) && whole
-	for _, k := range list {
+	for _, k := range readNotes(text, func(byte, string) {}) {
 		l.keeps[k.Path] = k
 	}
+}
+
+// encode is the records of all that is remembered.
+func (l *look) encode() (data []byte) {
+	for _, path := range slices.Sorted(maps.Keys(l.memory)) {
+		s := l.memory[path]
+		data = binary.LittleEndian.AppendUint64(data, s.inode)
+		data = binary.LittleEndian.AppendUint64(data, uint64(s.changed))
+		data = append(append(append(data, byte(s.kind)), path...), 0)
+	}
+	return data
 }
 
 // seenFixed is the part of a record that comes before the path.
@@ -279,23 +290,18 @@ func (l *look) save() error {
 	if err := l.copies.save(list); err != nil {
 		return err
 	}
-	text, err := json.Marshal(list)
-	if err != nil {
-		return err
+	var text notes
+	for _, k := range list {
+		text.addKept(k)
 	}
 	data := []byte(partHead)
 	if l.whole {
 		data = []byte(memoryHead)
 	}
-	for _, path := range slices.Sorted(maps.Keys(l.memory)) {
-		s := l.memory[path]
-		data = binary.LittleEndian.AppendUint64(data, s.inode)
-		data = binary.LittleEndian.AppendUint64(data, uint64(s.changed))
-		data = append(append(append(data, byte(s.kind)), path...), 0)
-	}
+	data = append(data, l.encode()...)
 	// Without the one the other is not believed.
 	_ = os.Remove(l.file(memoryFile))
-	if err := os.WriteFile(l.file(keepsFile), text, 0o600); err != nil {
+	if err := os.WriteFile(l.file(keepsFile), text.encode(), 0o600); err != nil {
 		return err
 	}
 	next := l.file(memoryFile) + ".new"
@@ -306,7 +312,7 @@ func (l *look) save() error {
 		return err
 	}
 	l.dirty = false
-	l.copies.drop(list, l.plan.Kept)
+	l.copies.drop(list, l.plan.kept)
 	return l.saveMade()
 }
 

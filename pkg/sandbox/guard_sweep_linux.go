@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -18,15 +17,16 @@ import (
 
 // sweep is what the host would follow and the sandbox can make or change: it is looked at again when that has ended.
 type sweep struct {
-	Top     string     // the workspace; "" if nothing can be written there
-	Absent  []string   // guarded paths that are not there yet
-	Indexes []gitIndex // that may name repositories anew
-	Kept    []kept     // what is there and can be changed all the same
-	Gits    []string   // git directories that are guarded
-	Shut    []string   // what is guarded, or not to be seen, in the workspace
+	top     string     // the workspace; "" if nothing can be written there
+	absent  []string   // guarded paths that are not there yet
+	indexes []gitIndex // that may name repositories anew
+	kept    []kept     // what is there and can be changed all the same
+	gits    []string   // git directories that are guarded
+	shut    []string   // what is guarded, or not to be seen, in the workspace
 	// When the sandbox began, and ended if that is known, as the workspace's file system has it.
-	Since, Until int64
+	since, until int64
 
+	// The following is not noted.
 	keep       []string // the paths of what is to be kept
 	newIndexes bool     // some were read that are worth keeping
 	began      time.Time
@@ -38,10 +38,10 @@ func (t *tree) finishSweep() {
 	s := &t.sweep
 	for path, op := range t.ops {
 		switch {
-		case s.Top == "" || op.Kind == shim.ReadWrite:
+		case s.top == "" || op.Kind == shim.ReadWrite:
 		case !t.noMounts || op.Kind != shim.ReadOnly:
-			if within(path, s.Top) {
-				s.Shut = append(s.Shut, path)
+			if within(path, s.top) {
+				s.shut = append(s.shut, path)
 			}
 		case t.guarded[path] && t.ours(path) && filepath.Base(path) != "modules": // what is in those is looked at one by one
 			s.keep = append(s.keep, path)
@@ -52,11 +52,11 @@ func (t *tree) finishSweep() {
 // guards tells whether a path need not be looked at.
 func (s *sweep) guards(path string) bool {
 	if s.guarded == nil {
-		s.guarded = make(map[string]bool, len(s.Absent)+len(s.Shut))
-		for _, path := range slices.Concat(s.Absent, s.Shut, s.keep) {
+		s.guarded = make(map[string]bool, len(s.absent)+len(s.shut))
+		for _, path := range slices.Concat(s.absent, s.shut, s.keep) {
 			s.guarded[path] = true
 		}
-		for _, k := range s.Kept {
+		for _, k := range s.kept {
 			s.guarded[k.Path] = true
 		}
 	}
@@ -65,14 +65,14 @@ func (s *sweep) guards(path string) bool {
 
 // found are the paths that are there now and that programs of the host would follow.
 func (s *sweep) found(p *Policy) (paths []string) {
-	for _, path := range s.Absent {
+	for _, path := range s.absent {
 		// A new repository may stay: what is in it is looked at.
 		if info, err := os.Lstat(path); err == nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
 			paths = append(paths, path)
 		}
 	}
-	for _, x := range s.Indexes {
-		for _, path := range x.strangers(s.Top) {
+	for _, x := range s.indexes {
+		for _, path := range x.strangers(s.top) {
 			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
 				paths = append(paths, path)
 			}
@@ -113,7 +113,7 @@ func (b *box) lockGuard() {
 func (b *box) noteSweep(s sweep, owed int64) error {
 	b.lockGuard()
 	b.sweep = s
-	if s.Top == "" {
+	if s.top == "" {
 		return nil
 	}
 	b.look = newLook(b.policy, &b.sweep, b.guardLock != nil)
@@ -125,34 +125,34 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 		if err != nil {
 			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 		}
-		b.sweep.Kept = append(b.sweep.Kept, k)
+		b.sweep.kept = append(b.sweep.kept, k)
 	}
 	var err error
-	if b.sweep.Since, err = clock(s.Top); err != nil {
+	if b.sweep.since, err = clock(s.top); err != nil {
 		return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
 	}
 	b.sweep.began = time.Now()
 	if owed != 0 {
-		b.sweep.Since = owed
+		b.sweep.since = owed
 	}
-	b.look.since = b.sweep.Since
+	b.look.since = b.sweep.since
 	if b.guardLock == nil {
 		return nil // nothing to keep it in; or another sandbox has noted the same
 	}
-	if err := b.look.copies.save(b.sweep.Kept); err != nil {
+	if err := b.look.copies.save(b.sweep.kept); err != nil {
 		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 	}
 	if err := b.writeSweep(); err != nil {
 		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
 	}
 	if s.newIndexes {
-		keepIndexes(b.policy.HomeState, s.Indexes)
+		keepIndexes(b.policy.HomeState, s.indexes)
 	}
 	return nil
 }
 
 func (b *box) writeSweep() error {
-	data, err := json.Marshal(&b.sweep)
+	data, err := b.sweep.encode()
 	if err != nil {
 		return err
 	}
@@ -170,15 +170,15 @@ func (b *box) sweepLeft() (found bool, owed int64) {
 	if err != nil {
 		return false, 0 // the usual case: no such file
 	}
-	var s sweep
-	if json.Unmarshal(left, &s) != nil || s.Top != b.policy.Workspace {
+	s := decodeSweep(left)
+	if s.top != b.policy.Workspace {
 		return false, 0
 	}
 	b.sweep = s
 	b.look = newLook(b.policy, &b.sweep, true)
 	found, whole := b.takeAway()
 	if !whole {
-		owed = s.Since
+		owed = s.since
 	}
 	return found, owed
 }
@@ -188,13 +188,13 @@ const maxTold = 10
 
 // takeAway sweeps and tells. It says whether there was anything, and whether nothing is left to do.
 func (b *box) takeAway() (found, whole bool) {
-	if b.look == nil || b.sweep.Top == "" {
+	if b.look == nil || b.sweep.top == "" {
 		return false, true
 	}
 	l := b.look
 	defer func() { b.sweep, b.look = sweep{}, nil }()
 	l.stop()
-	l.treat, l.since, l.until = true, b.sweep.Since, b.sweep.Until
+	l.treat, l.since, l.until = true, b.sweep.since, b.sweep.until
 	most := lookTime
 	if began := b.sweep.began; !began.IsZero() {
 		now := time.Now()
@@ -207,7 +207,7 @@ func (b *box) takeAway() (found, whole bool) {
 			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
 		}
 	}
-	for _, k := range b.sweep.Kept {
+	for _, k := range b.sweep.kept {
 		l.restore(k)
 	}
 	whole = true
@@ -224,8 +224,8 @@ func (b *box) takeAway() (found, whole bool) {
 	}
 	if whole {
 		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
-	} else if until, err := clock(b.sweep.Top); err == nil {
-		b.sweep.Until = until
+	} else if until, err := clock(b.sweep.top); err == nil {
+		b.sweep.until = until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}
 	return len(l.changes) > 0, whole
@@ -233,7 +233,7 @@ func (b *box) takeAway() (found, whole bool) {
 
 func (b *box) tellChanges(l *look, whole bool) {
 	for _, c := range l.changes[:min(len(l.changes), maxTold)] {
-		b.notice(c.text(b.sweep.Top))
+		b.notice(c.text(b.sweep.top))
 	}
 	if more := len(l.changes) - maxTold; more > 0 {
 		where := l.aside.dir
@@ -262,6 +262,6 @@ func (l *look) restore(k kept) {
 	if err != nil {
 		l.errs = append(l.errs, err)
 	} else if !k.same(now) {
-		l.deal(k, now, slices.Contains(l.plan.Gits, filepath.Dir(k.Path)), true)
+		l.deal(k, now, slices.Contains(l.plan.gits, filepath.Dir(k.Path)), true)
 	}
 }
