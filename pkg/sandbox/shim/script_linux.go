@@ -202,15 +202,17 @@ func (b *builder) landlock(abi int) {
 		attr.Scoped = unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 	}
 	if b.plan.Strict && abi >= abiRefer {
-		// What is not handled of moving files between directories would be refused.
-		attr.Handled_access_fs = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_REFER
+		attr.Handled_access_fs = unix.LANDLOCK_ACCESS_FS_EXECUTE
 	}
 	if attr == (unix.LandlockRulesetAttr{}) {
 		return
 	}
+	// A layer that says nothing of moving files between directories refuses it, beside another one: beside that of a program
+	// inside that confines itself, too.
+	attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
 	rules := b.Call(unix.SYS_LANDLOCK_CREATE_RULESET, b.Data(asBytes(&attr)), first.Value(unsafe.Sizeof(attr)), none()).Result()
-	if attr.Handled_access_fs != 0 {
-		b.grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER)
+	b.grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER)
+	if b.plan.Strict && abi >= abiRefer {
 		for _, op := range b.plan.Mounts {
 			switch {
 			case op.Kind != ReadOnly && op.Kind != ReadWrite:
