@@ -24,14 +24,14 @@ type firstProcess struct {
 	running chan struct{} // closed when the command runs
 
 	memory  []byte // of the script
-	script  *first.Script
-	command []string // the command's arguments
 	streams *streams
 
-	mu     sync.Mutex // of what follows
-	before []int      // processes that come before it, as far as they are known and were not waited for
-	id     int        // its own number, 0 when it was waited for or is not known yet
-	space  uint64     // its process namespace, by inode number
+	mu      sync.Mutex    // of what follows
+	script  *first.Script // what it was told to do, nil before
+	command []string      // the command's arguments
+	before  []int         // processes that come before it, as far as they are known and were not waited for
+	id      int           // its own number, 0 when it was waited for or is not known yet
+	space   uint64        // its process namespace, by inode number
 }
 
 // begin takes the first process that was begun when this program was, or begins one.
@@ -74,14 +74,17 @@ func (p *firstProcess) instruct(pl *shim.Plan, c *Command) error {
 	if p.memory, err = unix.Mmap(fd, 0, shim.ScriptMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
-	if p.script, err = pl.Script(p.memory); err != nil {
+	script, err := pl.Script(p.memory)
+	if err != nil {
 		return err
 	}
-	size, err := p.script.Finish()
+	size, err := script.Finish()
 	if err != nil {
 		return fmt.Errorf("too much to mount: %w", err)
 	}
-	p.command = pl.Args
+	p.mu.Lock()
+	p.script, p.command = script, pl.Args
+	p.mu.Unlock()
 	if p.streams, err = newStreams(c, p.running, p.stop); err != nil {
 		return err
 	}
@@ -128,6 +131,9 @@ func (p *firstProcess) know(m first.Message) {
 
 // translate says what happened in words.
 func (p *firstProcess) translate(m first.Message) shim.Message {
+	p.mu.Lock()
+	script, command := p.script, p.command
+	p.mu.Unlock()
 	switch m.What {
 	case first.TellListening:
 		return shim.Message{Listening: true}
@@ -139,10 +145,10 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 		return shim.Message{Ended: true, Code: int(m.A), Signal: syscall.Signal(m.B), Alone: m.C != 0}
 	case first.TellFailed:
 		at, errno := int(m.A), syscall.Errno(m.B)
-		if step := at - first.AtStep - first.NextScript; step >= 0 && p.script != nil && p.script.Executes(step) {
-			return shim.NoCommand(p.command[0], errno)
+		if step := at - first.AtStep - first.NextScript; step >= 0 && script != nil && script.Executes(step) {
+			return shim.NoCommand(command[0], errno)
 		}
-		return shim.Message{Failed: first.Failure(at, p.script), Errno: errno}
+		return shim.Message{Failed: first.Failure(at, script), Errno: errno}
 	}
 	return shim.Message{Failed: fmt.Sprintf("unknown message %d of the first process", m.What)}
 }

@@ -7,6 +7,7 @@ package first
 
 import (
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -60,14 +61,10 @@ func Begin() (*Beginning, error) {
 }
 
 // early is what was begun before anything else.
-var early *Beginning
+var early atomic.Pointer[Beginning]
 
-// Early takes what was begun when this program was, nil if nothing was. It is there once.
-func Early() *Beginning {
-	b := early
-	early = nil
-	return b
-}
+// Early takes what was begun when this program was, nil if nothing was. It is there once, however many ask at a time.
+func Early() *Beginning { return early.Swap(nil) }
 
 // init begins a sandbox before the program knows anything, and is what a process does that was started for that. It is not a function to
 // be called from main, because all that a large program initialises before main would be waited for; this package needs next to no
@@ -78,7 +75,8 @@ func init() {
 	case firstIs(line, Name):
 		forkAndEnd()
 	case runsSandbox(line):
-		early, _ = Begin() // if not, somebody else begins one, and has the error
+		b, _ := Begin() // if not, somebody else begins one, and has the error
+		early.Store(b)
 	}
 }
 

@@ -15,15 +15,16 @@ const maxSlots = 1 << 13
 // life is all that the first process remembers. In every other process it is empty. Addresses are numbers: a pointer that is
 // stored is a matter of Go's collector.
 var life struct {
-	packet   [8]uint64 // a message, or a few numbers or letters for the kernel
-	control  [8]uint64 // what descriptors of a message come in
-	files    [2]uint64 // the limit of open files that the command is to have, soft and hard
-	mask     uint64    // signals that were blocked before
-	children uint64    // a set with SIGCHLD in it
-	scripts  uintptr   // how many the parent has sent
-	command  uintptr   // the command's process id, when there is one
-	execs    uintptr   // the error of execve that says most
-	report   uintptr   // in the command's process: the pipe on which it says why it is not the command; else 0
+	packet   [8]uint64  // a message, or a few numbers or letters for the kernel
+	control  [8]uint64  // what descriptors of a message come in
+	stat     [18]uint64 // struct stat
+	files    [2]uint64  // the limit of open files that the command is to have, soft and hard
+	mask     uint64     // signals that were blocked before
+	children uint64     // a set with SIGCHLD in it
+	scripts  uintptr    // how many the parent has sent
+	command  uintptr    // the command's process id, when there is one
+	execs    uintptr    // the error of execve that says most
+	report   uintptr    // in the command's process: the pipe on which it says why it is not the command; else 0
 	iov      struct{ base, length uintptr }
 	msg      struct {
 		name              uintptr
@@ -130,10 +131,10 @@ func live(script unsafe.Pointer) {
 		exit(1)
 	}
 	if pid != 0 {
-		say(TellFirst, pid, spaceOfChildren(), 0)
 		exit(0)
 	}
 	try(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0)
+	introduce()
 	// If the parent is gone by now, there will be no message, but the end of the socket.
 	obey(script)
 }
@@ -180,17 +181,26 @@ func makeNamespaces() (at uintptr, errno syscall.Errno) {
 //go:nocheckptr
 func letters() *[64]byte { return (*[64]byte)(unsafe.Pointer(&life.packet)) }
 
-// spaceOfChildren is the inode number of the process namespace that this process's children are in.
+// introduce tells the parent which process this is, as long as it has the host's /proc, which knows.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func spaceOfChildren() uintptr {
-	const inodeAt, sizeofStat = 8, 144
-	if _, errno := call(sysNewfstatat, atCwd, text("/proc/self/ns/pid_for_children"), uintptr(unsafe.Pointer(&life.text))+sizeofStat, 0, 0, 0); errno != 0 {
-		return 0
+func introduce() {
+	const inodeAt = 8 // in struct stat
+	n, errno := call(syscall.SYS_READLINKAT, atCwd, text("/proc/self"), uintptr(unsafe.Pointer(&life.packet)), unsafe.Sizeof(life.packet), 0, 0)
+	pid := uintptr(0)
+	for i := uintptr(0); errno == 0 && i < n; i++ {
+		pid = pid*10 + uintptr(letters()[i]-'0')
 	}
-	return uintptr(*(*uint64)(unsafe.Add(unsafe.Pointer(&life.text), sizeofStat+inodeAt)))
+	if errno == 0 {
+		_, errno = call(sysNewfstatat, atCwd, text("/proc/self/ns/pid"), uintptr(unsafe.Pointer(&life.stat)), 0, 0, 0)
+	}
+	if errno != 0 {
+		sayFailed(AtPreparation, errno)
+		exit(1)
+	}
+	say(TellFirst, pid, uintptr(*(*uint64)(unsafe.Add(unsafe.Pointer(&life.stat), inodeAt))), 0)
 }
 
 // mapping writes "id id 1" into packet and returns its length.
