@@ -14,9 +14,8 @@ const NoticeHomeNotKept = 1
 // home mounts the copy-on-write home: from below, the host's home, a mask that says which
 // paths are not there, and what earlier turns changed. The host's home is only ever a lower layer.
 //
-// It takes two overlays. An upper layer may not lie in a lower one, and sesame's state usually lies in
-// the home; but the kernel compares only direct layers. So the host's home and the mask become an
-// overlay of their own, which is the lower layer of the second.
+// What is kept usually lies in the host's home itself, in sesame's state, which the mask hides: an upper layer may lie in
+// a lower one (Linux 5.13). One overlay has to do, because each that a path is looked up in takes its time.
 func (b *builder) home(p string) error {
 	h := b.plan.Home
 	var st unix.Stat_t
@@ -28,34 +27,26 @@ func (b *builder) home(p string) error {
 	mask := b.layer("mask", mode)
 	b.mask(mask, h)
 	below := []first.Slot{mask, host}
-	seen := mask
 	if h.Bare {
 		below = below[:1]
-	} else {
-		seen = b.NewSlot()
-		b.overlay(seen, below, 0, 0)
-		b.Call(unix.SYS_MKDIRAT, first.In(first.Tree), b.Text("seen"), first.Value(0o700))
-		b.Call(unix.SYS_MOVE_MOUNT, first.In(seen), b.Text(""), first.In(first.Tree), b.Text("seen"), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	}
+	lower := below
 	upper, work := b.sources[h.State+"/upper"], b.sources[h.State+"/work"]
-	lower := []first.Slot{seen}
-	inMemory := h.State == "" || h.Shared
-	if inMemory {
+	if h.State == "" || h.Shared {
 		// Two mounts must not share an upper layer: what is kept is read, and what is new is forgotten.
 		if h.Shared {
-			lower = []first.Slot{upper, seen}
+			lower = []first.Slot{upper, b.join(below)}
 		}
 		upper, work = b.layer("upper", mode), b.layer("work", mode)
 	}
 	home := b.NewSlot()
 	var refused, mounted first.Label
 	for _, call := range b.overlay(home, lower, upper, work) {
-		call.Spare(unix.EINVAL).Else(&refused)
+		call.Spare(unix.EINVAL, unix.ELOOP).Else(&refused)
 	}
 	b.Jump(&mounted)
 	b.Here(&refused)
-	// On an overlay, as in most containers, two more on top are too many and none may be the upper
-	// layer. One with its changes in memory is not.
+	// On an overlay, as in most containers, there can be no upper layer, and on an old kernel none in a lower one. In memory there can.
 	b.overlay(home, below, b.layer("upper-again", mode), b.layer("work-again", mode))
 	if h.State != "" {
 		b.tell(first.Message{What: first.TellNotice, A: NoticeHomeNotKept})
@@ -65,6 +56,18 @@ func (b *builder) home(p string) error {
 	b.attach(home, p, true)
 	b.Close(home)
 	return nil
+}
+
+// join makes one layer of several: a lower one may not lie in another, but the kernel compares only direct ones.
+func (b *builder) join(layers []first.Slot) first.Slot {
+	if len(layers) == 1 {
+		return layers[0]
+	}
+	one := b.NewSlot()
+	b.overlay(one, layers, 0, 0)
+	b.Call(unix.SYS_MKDIRAT, first.In(first.Tree), b.Text("seen"), first.Value(0o700))
+	b.Call(unix.SYS_MOVE_MOUNT, first.In(one), b.Text(""), first.In(first.Tree), b.Text("seen"), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	return one
 }
 
 // layer makes a directory in the sandbox's own file system that is a layer of the home, or for its work.
