@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,20 +28,44 @@ func TestFirstProcessKnowsNothing(t *testing.T) {
 	if testTier() != Namespaces {
 		t.Skip("namespaces only: the other tier has none")
 	}
-	h := newHost(t)
 	const secret = "sgamp_user_EARLY00000000000000000_fedcba9876543210"
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFirstProcessKnowsNothing$", "-test.v", "sandbox", "argument-"+secret)
-	cmd.Env = append(os.Environ(), workspaceVariable+"="+h.policy.Workspace, "AMP_API_KEY="+secret, "OTHER_TOKEN=other-"+secret)
-	in, err := cmd.StdinPipe()
+	t.Run("forked early", func(t *testing.T) { testFirstProcessKnowsNothing(t, "", secret) })
+	// Go drops the second of two variables of a name, but not from memory.
+	t.Run("forked from another one", func(t *testing.T) {
+		testFirstProcessKnowsNothing(t, first.Name, secret, "AMP_API_KEY=twice-"+secret)
+	})
+}
+
+// It has a name as the only argument if it was not forked off sesame itself.
+func testFirstProcessKnowsNothing(t *testing.T, name, secret string, more ...string) {
+	h := newHost(t)
+	const files = "123"
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
+	prlimit, err := exec.LookPath("prlimit")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	in, toIt, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer toIt.Close()
+	out, fromIt, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	// Package exec gives no variable twice.
+	process, err := os.StartProcess(prlimit, []string{"prlimit", "--nofile=" + files + ":", self, "-test.run=^TestFirstProcessKnowsNothing$", "-test.v", "sandbox", "argument-" + secret}, &os.ProcAttr{
+		Env:   append(append(os.Environ(), workspaceVariable+"="+h.policy.Workspace, "AMP_API_KEY="+secret, "OTHER_TOKEN=other-"+secret), more...),
+		Files: []*os.File{in, fromIt, os.Stderr},
+	})
+	in.Close()
+	fromIt.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	pid := 0
@@ -51,11 +74,12 @@ func TestFirstProcessKnowsNothing(t *testing.T) {
 		_, _ = fmt.Sscanf(lines.Text(), "first process %d", &pid)
 	}
 	if pid == 0 {
-		t.Fatal("it did not start: ", cmd.Wait())
+		_ = process.Kill()
+		t.Fatal("it did not start")
 	}
 	if os.Geteuid() == 0 { // nobody else may look
 		// The same look at the process that it was forked from finds it, or would find nothing anywhere.
-		if n := countInMemory(t, cmd.Process.Pid, secret); n == 0 {
+		if n := countInMemory(t, process.Pid, secret); n == 0 {
 			t.Error("not even sesame itself has the secret in its memory")
 		}
 		if n := countInMemory(t, pid, secret); n > 0 {
@@ -67,18 +91,24 @@ func TestFirstProcessKnowsNothing(t *testing.T) {
 		if os.Geteuid() == 0 && err != nil || bytes.Contains(data, []byte(secret)) {
 			t.Errorf("%s: %v, %q", file, err, data)
 		}
+		if words := string(bytes.Trim(data, "\x00")); file == "cmdline" && words != name {
+			t.Errorf("its command line is %q, want %q", words, name)
+		}
 	}
-	in.Close()
-	rest, _ := io.ReadAll(out)
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v: %s", err, rest)
+	toIt.Close()
+	rest := ""
+	for lines.Scan() {
+		rest += lines.Text() + "\n"
+	}
+	if state, err := process.Wait(); err != nil || !state.Success() || !strings.Contains("\n"+rest, "\nfiles "+files+"\n") {
+		t.Errorf("%v, %v, or a limit of files that is not %s: %s", state, err, files, rest)
 	}
 }
 
 // forkedSandbox is the other side of the test.
 func forkedSandbox(t *testing.T, workspace string) {
 	policy := &Policy{Tier: Namespaces, Workspace: workspace, Home: filepath.Dir(filepath.Dir(workspace))}
-	b := Begin(&Command{Args: []string{"/bin/cat"}, Stdin: os.Stdin})
+	b := Begin(&Command{Args: []string{"/bin/sh", "-c", "cat; echo; echo files $(ulimit -Sn)"}, Stdin: os.Stdin, Stdout: os.Stdout})
 	p, ok := b.head.(*firstProcess)
 	if !ok || first.Early() != nil {
 		t.Fatal("what was begun with the program was not taken")

@@ -17,6 +17,7 @@ import (
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // startTier goes on from a head in namespaces that was begun, unless that is nil, and ends it where it is not wanted.
@@ -116,6 +117,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 		return nil, err
 	}
 	b.runs()
+	first.RaiseFiles() // for connections
 	if b.look != nil && !p.own {
 		b.look.goAhead()
 	}

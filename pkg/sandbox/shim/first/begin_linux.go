@@ -1,8 +1,8 @@
 // Package first is the first process of a sandbox. It makes the namespaces, carries out what the parent has written down of the policy,
 // starts the command, and is then PID 1: it gathers orphans, and with it all others end.
 //
-// It is a process without Go's runtime: a copy, forked as soon as possible, of a sesame that was started for that. All that there is to
-// do takes less time than to initialise a program of Go's.
+// It is a process without Go's runtime: a copy, forked as soon as possible, of sesame, or of one that was started for that. All that
+// there is to do takes less time than to initialise a program of Go's.
 package first
 
 import (
@@ -36,21 +36,22 @@ func (b *Beginning) Started() (pid int, err error) {
 func (b *Beginning) Unbind() { close(b.unbound) }
 
 // Begin starts a first process, which waits for a script until the socket's other side is gone.
+//
+// By now this process knows things that no copy of it may have. So it starts another one, which is forked.
 func Begin() (*Beginning, error) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	b, theirs, err := beginning()
 	if err != nil {
 		return nil, err
 	}
-	b := &Beginning{Socket: pair[0], started: make(chan struct{}), unbound: make(chan struct{})}
 	go func() {
 		// The kernel sends the death signal when the *thread* that started the process ends.
 		runtime.LockOSThread()
 		b.starter, b.err = syscall.ForkExec("/proc/self/exe", []string{Name}, &syscall.ProcAttr{
 			// It does one thing and ends: more threads, collecting garbage, and asking the cgroup how many threads to have, would only cost.
 			Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
-			Files: []uintptr{0, 1, 2, uintptr(pair[1])},
+			Files: []uintptr{0, 1, 2, uintptr(theirs)},
 		})
-		syscall.Close(pair[1])
+		syscall.Close(theirs)
 		close(b.started)
 		if b.err == nil {
 			<-b.unbound
@@ -58,6 +59,14 @@ func Begin() (*Beginning, error) {
 	}()
 	runtime.Gosched() // it is what everything waits for in the end: it goes first
 	return b, nil
+}
+
+func beginning() (b *Beginning, theirs int, err error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, err
+	}
+	return &Beginning{Socket: pair[0], started: make(chan struct{}), unbound: make(chan struct{})}, pair[1], nil
 }
 
 // early is what was begun before anything else.
@@ -70,20 +79,49 @@ func Early() *Beginning { return early.Swap(nil) }
 // be called from main, because all that a large program initialises before main would be waited for; this package needs next to no
 // others, and Go initialises a package as soon as it can.
 func init() {
-	line := commandLine()
-	switch {
-	case firstIs(line, Name):
+	switch arguments, environment := given(); {
+	case firstIs(arguments, Name):
 		forkAndEnd()
-	case runsSandbox(line):
-		b, _ := Begin() // if not, somebody else begins one, and has the error
-		early.Store(b)
+	case runsSandbox(arguments):
+		early.Store(beginHere(arguments, environment)) // if that is not possible somebody else begins one
 	}
+}
+
+// beginHere forks the first process off this one, on the main thread, which lasts. All that this program knows yet is what it was
+// given, and its copy forgets that, where Go has put it as well.
+func beginHere(arguments, environment []byte) *Beginning {
+	texts := syscall.Environ()
+	missing := -len(texts)
+	for _, c := range environment {
+		if c == 0 {
+			missing++
+		}
+	}
+	if missing != 0 {
+		return nil // a variable is there twice, and nobody finds the copy of the second
+	}
+	for _, b := range [][]byte{arguments, environment} {
+		texts = append(texts, unsafe.String(unsafe.SliceData(b), len(b)))
+	}
+	b, theirs, err := beginning()
+	if err != nil {
+		return nil
+	}
+	pid, errno := fork(0, uintptr(theirs), texts)
+	syscall.Close(theirs)
+	if errno != 0 {
+		syscall.Close(b.Socket)
+		return nil
+	}
+	b.starter = int(pid)
+	close(b.started)
+	return b
 }
 
 // forkAndEnd is what the process does that was started as Name. Whoever waits for it waits for its copy, too: that is no child of
 // this one's.
 func forkAndEnd() {
-	pid, errno := fork()
+	pid, errno := fork(syscall.CLONE_PARENT, Socket, nil)
 	m := Message{What: TellMaker, A: uint32(pid)}
 	if errno != 0 {
 		m = Message{What: TellFailed, A: AtFork, B: uint32(errno)}
@@ -92,13 +130,24 @@ func forkAndEnd() {
 	exit(0)
 }
 
-// fork forks a process that makes a sandbox and is told about it on Socket.
-func fork() (pid uintptr, errno syscall.Errno) {
+// fork forks a process that makes a sandbox and is told about it on a socket. It forgets some texts.
+func fork(flags, theirs uintptr, forget []string) (pid uintptr, errno syscall.Errno) {
 	script, err := general()
 	if err != nil {
 		return 0, syscall.E2BIG
 	}
-	return forkAndLive(unsafe.Pointer(&script.memory[0]))
+	// Go has raised the limit of open files, and gives it back what it was before it executes something.
+	_ = syscall.Exec("", nil, nil)
+	return forkAndLive(flags, theirs, unsafe.Pointer(&script.memory[0]), forget)
+}
+
+// RaiseFiles lets this process have open as many files as it may, which it could as Go has it, but after Begin.
+func RaiseFiles() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil && limit.Cur < limit.Max {
+		limit.Cur = limit.Max - 1
+		try(syscall.SYS_PRLIMIT64, 0, limitFiles, uintptr(unsafe.Pointer(&limit)), 0) // package syscall would forget that others are not to have it
+	}
 }
 
 // forkAndLive returns in this process only.
@@ -106,15 +155,35 @@ func fork() (pid uintptr, errno syscall.Errno) {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func forkAndLive(script unsafe.Pointer) (pid uintptr, errno syscall.Errno) {
+func forkAndLive(flags, theirs uintptr, script unsafe.Pointer, forget []string) (pid uintptr, errno syscall.Errno) {
 	// A handler of Go's must not run in the copy.
 	life.packet[0] = ^uint64(0)
 	try(syscall.SYS_RT_SIGPROCMASK, setSignals, uintptr(unsafe.Pointer(&life.packet)), uintptr(unsafe.Pointer(&life.mask)), 8)
-	pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno == 0 && pid == 0 {
+		for i := 0; i < len(forget); i++ {
+			wipe(forget[i])
+		}
+		if theirs != socket {
+			if _, errno = call(syscall.SYS_DUP3, theirs, socket, syscall.O_CLOEXEC, 0, 0, 0); errno != 0 {
+				exit(1)
+			}
+		}
 		live(script)
 	}
+	try(syscall.SYS_RT_SIGPROCMASK, setSignals, uintptr(unsafe.Pointer(&life.mask)), 0, 8)
 	return pid, errno
+}
+
+// wipe writes zeros over a text.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func wipe(text string) {
+	for i := 0; i < len(text); i++ {
+		*(*byte)(unsafe.Add(unsafe.Pointer(unsafe.StringData(text)), i)) = 0
+	}
 }
 
 // runsSandbox tells a command line that probably runs something in a sandbox. If it does not, what was begun ends with this process.
@@ -147,17 +216,38 @@ func cut(line []byte) (arg, rest []byte) {
 	return line, nil
 }
 
-// commandLine is the process's arguments, with a zero behind each; of long ones the beginning.
-func commandLine() []byte {
-	fd, err := syscall.Open("/proc/self/cmdline", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+// given is the memory in which the kernel has left this program's arguments, with a zero behind each, and its environment.
+func given() (arguments, environment []byte) {
+	fd, err := syscall.Open("/proc/self/stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	defer syscall.Close(fd)
-	line := make([]byte, 2048)
-	n, err := syscall.Read(fd, line)
+	text := make([]byte, 1024)
+	n, err := syscall.Read(fd, text)
 	if err != nil {
+		return nil, nil
+	}
+	const state, argStart, envStart = 3, 48, 50 // see proc_pid_stat(5); before them is the program's name, in (), with whatever in it
+	var fields [envStart + 2]uintptr
+	at := n
+	for at > 0 && text[at-1] != ')' {
+		at--
+	}
+	for field := state - 1; at < n && field < len(fields); at++ {
+		switch c := text[at]; {
+		case c == ' ':
+			field++
+		case c >= '0' && c <= '9':
+			fields[field] = fields[field]*10 + uintptr(c-'0')
+		}
+	}
+	return between(fields[argStart], fields[argStart+1]), between(fields[envStart], fields[envStart+1])
+}
+
+func between(start, end uintptr) []byte {
+	if start == 0 || end < start {
 		return nil
 	}
-	return line[:n]
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&start)), end-start)
 }
