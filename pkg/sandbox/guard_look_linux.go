@@ -192,11 +192,14 @@ func (l *look) leave(path string, was seen) {
 // goTo looks at a directory.
 func (l *look) goTo(p place) {
 	var st unix.Stat_t
-	if err := l.lstat(p.path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		delete(l.memory, p.path)
-		if l.treat && err != nil && !missing(err) { // its path is too long: programs can go there step by step
+	switch err := l.lstat(p.path, &st); {
+	case err != nil && !missing(err): // its path is too long: programs can go there step by step
+		if l.treat { // or it is told by a later pass, which comes here again
 			l.unseen = append(l.unseen, l.at(filepath.Dir(p.path)))
 		}
+		return
+	case err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		delete(l.memory, p.path)
 		return
 	}
 	id := idOf(&st)

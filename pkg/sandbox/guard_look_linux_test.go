@@ -503,14 +503,18 @@ func TestEndlessDirectories(t *testing.T) {
 	var told []string
 	h.policy.Notice = func(s string) { told = append(told, s) }
 	begin := time.Now()
-	h.run("/bin/bash", "-c", python(`
-import os
+	r := h.run("/bin/bash", "-c", python(`
+import os, time
 for i in range(3000):
     os.mkdir("many%d" % i)
 for i in range(3000):
     os.mkdir("d" * 20); os.chdir("d" * 20)
 os.mkdir(".vscode")
+time.sleep(1) # a look comes here while it runs
 `))
+	if r.code != 0 {
+		t.Error(r.out)
+	}
 	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
