@@ -183,7 +183,7 @@ func TestSignalReachesTheCommand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			out, mark := &lockedBuffer{}, uniqueSleep()
-			p, err := h.start(t.Context(), out, "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", mark)+`trap 'echo got it; exit 5' `+name+`; echo ready; while :; do sleep 0.05; done`)
+			p, err := h.start(t.Context(), out, "env", "--default-signal", "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", mark)+`trap 'echo got it; exit 5' `+name+`; echo ready; while :; do sleep 0.05; done`)
 			if err != nil {
 				t.Fatal(err)
 			}
