@@ -78,6 +78,7 @@ type box struct {
 	head
 	policy    *Policy
 	gateway   *gateway.Gateway
+	refusals  []*gateway.Refusals
 	sweep     sweep       // what to look at again at the end
 	look      *look       // what does it
 	lock      *os.File    // of Policy.HomeState, or nil
@@ -270,33 +271,43 @@ func (b *box) listen() {
 	}
 }
 
-// serve begins to answer on the sandbox's listeners: DNS over UDP and TCP, then the ports.
+// serve begins to answer on the sandbox's sockets: DNS over UDP and TCP, then the ports. Raw sockets hear of all other ports.
 func (b *box) serve(fds []int) error {
-	if len(fds) < 2 {
-		return errors.New("the sandbox handed over no listeners")
-	}
-	for i, fd := range fds {
+	streams := 0
+	for _, fd := range fds {
+		kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 		f := os.NewFile(uintptr(fd), "listener")
-		var err error
-		if i == 0 {
-			var conn net.PacketConn
-			if conn, err = net.FilePacketConn(f); err == nil {
-				b.until(conn.Close, func() error { return b.gateway.ServeDNS(conn.(*net.UDPConn)) })
-			}
-		} else {
+		switch {
+		case err != nil:
+		case kind == unix.SOCK_STREAM:
 			var l net.Listener
 			if l, err = net.FileListener(f); err == nil {
 				serve := b.gateway.Serve
-				if i == 1 {
+				if streams++; streams == 1 {
 					serve = b.gateway.ServeDNSStream
 				}
 				b.until(l.Close, func() error { return serve(l) })
+			}
+		default:
+			var conn net.PacketConn
+			if conn, err = net.FilePacketConn(f); err == nil {
+				switch conn := conn.(type) {
+				case *net.UDPConn:
+					b.until(conn.Close, func() error { return b.gateway.ServeDNS(conn) })
+				case *net.IPConn:
+					r := b.gateway.Refusals(conn)
+					b.refusals = append(b.refusals, r)
+					go func() { _ = r.Serve() }()
+				}
 			}
 		}
 		f.Close()
 		if err != nil {
 			return fmt.Errorf("take over a listener: %w", err)
 		}
+	}
+	if streams == 0 {
+		return errors.New("the sandbox handed over no listeners")
 	}
 	return nil
 }
@@ -336,6 +347,9 @@ func (b *box) signalCommand(sig os.Signal) error {
 func (b *box) close() {
 	b.keep()
 	b.head.close()
+	for _, r := range b.refusals {
+		_ = r.Close()
+	}
 	b.gateway.Close()
 	b.takeAway()
 	for _, lock := range []*os.File{b.guardLock, b.lock} {

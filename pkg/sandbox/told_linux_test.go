@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -123,4 +124,41 @@ func (w *watched) Write(p []byte) (int, error) {
 		w.known = w.told.Load()
 	}
 	return len(p), nil
+}
+
+// So is a connection to a port that no rule names. What programs inside try with each other is their own affair.
+func TestRefusalsOnAllPortsAreTold(t *testing.T) {
+	h := newHost(t)
+	h.allow("allowed.example", "[2001:db8::1]:25") // without a rule for an IPv6 address there is no way to any
+	r := h.run("python3", "-c", `
+import socket, threading
+def attempt(host, port):
+    try:
+        socket.create_connection((host, port), 5).close()
+    except ConnectionRefusedError:
+        pass
+for a in ("192.0.2.7", 22), ("192.0.2.7", 22), ("allowed.example", 8080), ("2001:db8::1", 26), ("127.0.0.1", 3999), ("::1", 3999), ("localhost", 3999):
+    attempt(*a)
+s = socket.create_server(("127.0.0.1", 4000))
+c = socket.create_connection(("127.0.0.1", 4000))
+s.accept()[0].close()
+c.close()
+attempt("192.0.2.9", 65535)`)
+	if r.code != 0 {
+		t.Fatal(r.out)
+	}
+	program := "" // the kernel has refused before anybody could ask
+	if testTier() == Landlock {
+		program = "python3"
+	}
+	var want []Denial
+	for _, d := range []Denial{{Target: "192.0.2.7:22", Count: 2}, {Target: "allowed.example:8080", Count: 1}, {Target: "[2001:db8::1]:26", Count: 1}, {Target: "192.0.2.9:65535", Count: 1}} {
+		d.Kind, d.Program = "network", program
+		want = append(want, d)
+	}
+	byTarget := func(a, b Denial) int { return strings.Compare(a.Target, b.Target) }
+	slices.SortFunc(want, byTarget)
+	if slices.SortFunc(r.denials, byTarget); !slices.Equal(r.denials, want) {
+		t.Errorf("told was %+v, want %+v\n%s", r.denials, want, r.out)
+	}
 }

@@ -45,11 +45,11 @@ func unpaceListener(l net.Listener) {
 	}
 }
 
-// descriptorLimit is how many descriptors this process may have.
+// descriptorLimit is how many descriptors this process may have, and will when there are connections.
 func descriptorLimit() int {
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
 		return 1024
 	}
-	return int(min(r.Cur, 1<<20))
+	return int(min(r.Max, 1<<20))
 }

@@ -11,6 +11,7 @@ const (
 	Proc                      // the process namespace's own /proc, likewise
 	NamesUDP                  // listens for questions to name servers, whatever the address
 	NamesTCP                  //
+	Refusals                  // a raw socket: gets what TCP answers where nothing listens
 	Umask                     // the caller's, which the command is to have
 	Generally                 // the last slot in use
 )
@@ -107,6 +108,35 @@ func network(s *Script) {
 	// Without this an answer would come from another address than the one that was asked.
 	s.Call(syscall.SYS_SETSOCKOPT, In(NamesUDP), Value(syscall.IPPROTO_IP), Value(syscall.IP_PKTINFO), s.Data(appendUint32(nil, 1)), Value(4))
 	s.Listen(NamesTCP, syscall.AF_INET, syscall.SOCK_STREAM, 53)
+	s.HearRefusals(Refusals, syscall.AF_INET)
+}
+
+// HearRefusals opens a socket that gets a copy of each packet with which TCP refuses a connection because nothing listens
+// on a port, and of no other: the gateway knows what is refused elsewhere.
+func (s *Script) HearRefusals(into Slot, family int) {
+	s.Call(syscall.SYS_SOCKET, Value(family), Value(syscall.SOCK_RAW|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), Value(syscall.IPPROTO_TCP)).Into(into)
+	// The header of IPv4 is there, and its length in it; that of IPv6 is not.
+	length := syscall.SockFilter{Code: syscall.BPF_LDX | syscall.BPF_B | syscall.BPF_MSH}
+	if family == syscall.AF_INET6 {
+		length = syscall.SockFilter{Code: syscall.BPF_LDX | syscall.BPF_W | syscall.BPF_IMM}
+	}
+	const sequenceAt, flagsAt, flags, resetAndAck = 4, 13, 0x3f, 0x14
+	filter := []syscall.SockFilter{
+		length,
+		{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_IND, K: sequenceAt},
+		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: 0, Jf: 4}, // there was no connection
+		{Code: syscall.BPF_LD | syscall.BPF_B | syscall.BPF_IND, K: flagsAt},
+		{Code: syscall.BPF_ALU | syscall.BPF_AND | syscall.BPF_K, K: flags},
+		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: resetAndAck, Jf: 1},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: 0},
+	}
+	at := s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(filter)*int(unsafe.Sizeof(filter[0]))))
+	const size, pointerAt = 16, 8 // struct sock_fprog
+	program := s.Data(make([]byte, size))
+	*(*[2]uint64)(unsafe.Pointer(&s.data[program.value])) = [2]uint64{uint64(len(filter)), at.Offset()}
+	s.Address(program.At(pointerAt))
+	s.Call(syscall.SYS_SETSOCKOPT, In(into), Value(syscall.SOL_SOCKET), Value(syscall.SO_ATTACH_FILTER), program, Value(size))
 }
 
 // Listen listens on a port, whatever the address, and leaves the socket in a slot.
