@@ -555,7 +555,7 @@ func TestUnfinishedLookIsGoneOnWith(t *testing.T) {
 		h.write(fmt.Sprintf("src/project/d%d/e/file", i), "x")
 	}
 	l := h.lookAt()
-	since, err := clock(h.policy.Workspace)
+	since, err := clock(h.policy.Workspace, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

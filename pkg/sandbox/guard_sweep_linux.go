@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -128,7 +129,7 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 		b.sweep.kept = append(b.sweep.kept, k)
 	}
 	var err error
-	if b.sweep.since, err = clock(s.top); err != nil {
+	if b.sweep.since, err = clock(s.top, b.guardLock); err != nil {
 		return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
 	}
 	b.sweep.began = time.Now()
@@ -156,7 +157,23 @@ func (b *box) writeSweep() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(b.policy.HomeState, guardFile), data, 0o600)
+	return b.overwriteGuardFile(data)
+}
+
+// overwriteGuardFile writes it over the one that is there: to make a file and to remove it for each sandbox takes longer.
+func (b *box) overwriteGuardFile(data []byte) error {
+	f, err := os.OpenFile(filepath.Join(b.policy.HomeState, guardFile), os.O_WRONLY|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > int64(len(data)) && !bytes.Equal(data, swept) { // what is behind that matters to nobody
+		err = f.Truncate(int64(len(data)))
+	}
+	if err == nil {
+		_, err = f.WriteAt(data, 0)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // sweepLeft does what a sandbox that was killed could not do any more, and tells whether there was anything, and since
@@ -167,8 +184,8 @@ func (b *box) sweepLeft() (found bool, owed int64) {
 		return false, 0
 	}
 	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
-	if err != nil {
-		return false, 0 // the usual case: no such file
+	if err != nil || bytes.HasPrefix(left, swept) {
+		return false, 0 // the usual case
 	}
 	s := decodeSweep(left)
 	if s.top != b.policy.Workspace {
@@ -182,6 +199,9 @@ func (b *box) sweepLeft() (found bool, owed int64) {
 	}
 	return found, owed
 }
+
+// swept is what is in guardFile when nothing is to do.
+var swept = []byte{0}
 
 // maxTold is how many changes are told one by one.
 const maxTold = 10
@@ -223,8 +243,8 @@ func (b *box) takeAway() (found, whole bool) {
 		return len(l.changes) > 0, whole
 	}
 	if whole {
-		_ = os.Remove(filepath.Join(b.policy.HomeState, guardFile)) // if not, the next one finds nothing to sweep
-	} else if until, err := clock(b.sweep.top); err == nil {
+		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
+	} else if until, err := clock(b.sweep.top, b.guardLock); err == nil {
 		b.sweep.until = until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}

@@ -118,7 +118,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 		return nil, err
 	}
 	b.runs()
-	first.RaiseFiles() // for connections
+	first.Ready()
 	if b.look != nil && !p.own {
 		b.look.goAhead()
 	}

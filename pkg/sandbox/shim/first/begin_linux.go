@@ -115,6 +115,7 @@ func beginHere(arguments, environment []byte) *Beginning {
 	}
 	b.starter = int(pid)
 	close(b.started)
+	processors.Store(int32(runtime.GOMAXPROCS(1)))
 	return b
 }
 
@@ -141,12 +142,20 @@ func fork(flags, theirs uintptr, forget []string) (pid uintptr, errno syscall.Er
 	return forkAndLive(flags, theirs, unsafe.Pointer(&script.memory[0]), forget)
 }
 
-// RaiseFiles lets this process have open as many files as it may, which it could as Go has it, but after Begin.
-func RaiseFiles() {
+// processors is how many this process may use, 0 if it need not be told: what is done until the command runs is done one after
+// the other, and more threads that look for work would take time from the first process.
+var processors atomic.Int32
+
+// Ready gives this process what it does without from Begin on until the command runs: as many open files as it may have, as all
+// programs of Go's, and all processors.
+func Ready() {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil && limit.Cur < limit.Max {
 		limit.Cur = limit.Max - 1
 		try(syscall.SYS_PRLIMIT64, 0, limitFiles, uintptr(unsafe.Pointer(&limit)), 0) // package syscall would forget that others are not to have it
+	}
+	if n := processors.Swap(0); n > 0 {
+		runtime.GOMAXPROCS(int(n))
 	}
 }
 
