@@ -26,12 +26,12 @@ type firstProcess struct {
 	memory  []byte // of the script
 	streams *streams
 
-	mu      sync.Mutex    // of what follows
-	script  *first.Script // what it was told to do, nil before
-	command []string      // the command's arguments
-	before  []int         // processes that come before it, as far as they are known and were not waited for
-	id      int           // its own number, 0 when it was waited for or is not known yet
-	space   uint64        // its process namespace, by inode number
+	mu      sync.Mutex   // of what follows
+	script  *shim.Script // what it was told to do so far, nil before
+	command []string     // the command's arguments
+	before  []int        // processes that come before it, as far as they are known and were not waited for
+	id      int          // its own number, 0 when it was waited for or is not known yet
+	space   uint64       // its process namespace, by inode number
 }
 
 // begin takes the first process that was begun when this program was, or begins one.
@@ -61,41 +61,71 @@ func begin() head {
 
 func (p *firstProcess) up() error { return p.upFunc() }
 
-// instruct sends the plan as a script in a file that is only in memory, where it is written.
-func (p *firstProcess) instruct(pl *shim.Plan, c *Command) error {
-	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("memfd_create: %w", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, shim.ScriptMemory); err != nil {
-		return fmt.Errorf("ftruncate: %w", err)
-	}
-	if p.memory, err = unix.Mmap(fd, 0, shim.ScriptMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return fmt.Errorf("mmap: %w", err)
-	}
-	script, err := pl.Script(p.memory)
-	if err != nil {
-		return err
-	}
-	size, err := script.Finish()
-	if err != nil {
-		return fmt.Errorf("too much to mount: %w", err)
-	}
-	p.mu.Lock()
-	p.script, p.command = script, pl.Args
-	p.mu.Unlock()
+// writeMask sends the beginning of a script, in a file that is only in memory, where it is written.
+func (p *firstProcess) writeMask(h *shim.Layers) error {
+	return p.write(func(s *shim.Script) error { return s.Mask(h) }, first.GoOn(false))
+}
+
+func (p *firstProcess) writeFiles(pl *shim.Plan) error {
+	return p.write(func(s *shim.Script) error {
+		p.command = pl.Args
+		return s.Files(pl)
+	}, first.GoOn(false))
+}
+
+// instruct sends the end, and the command's streams.
+func (p *firstProcess) instruct(_ *shim.Plan, c *Command) (err error) {
 	if p.streams, err = newStreams(c, p.running, p.stop); err != nil {
 		return err
 	}
 	defer p.streams.handedOver()
-	fds := []int{fd}
+	var fds []int
 	for _, f := range p.streams.files {
 		fds = append(fds, int(f.Fd()))
 	}
-	// A head that died cannot be told; it is known by the end of its socket.
-	if err := p.send(first.Perform(size).Bytes(), fds...); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+	return p.write(func(s *shim.Script) error {
+		s.Start()
+		return nil
+	}, first.GoOn(true), fds...)
+}
+
+// write writes a part of the script, and tells the first process to go on with it.
+func (p *firstProcess) write(part func(s *shim.Script) error, order first.Message, fds ...int) error {
+	script := p.script
+	if script == nil {
+		fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("memfd_create: %w", err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Ftruncate(fd, shim.ScriptMemory); err != nil {
+			return fmt.Errorf("ftruncate: %w", err)
+		}
+		if p.memory, err = unix.Mmap(fd, 0, shim.ScriptMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+			return fmt.Errorf("mmap: %w", err)
+		}
+		script = shim.NewScript(p.memory)
+		order, fds = first.Perform(shim.ScriptMemory), []int{fd}
+	}
+	if err := p.writePart(script, part); err != nil {
 		return err
+	}
+	// A head that died cannot be told; it is known by the end of its socket.
+	if err := p.send(order.Bytes(), fds...); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		return err
+	}
+	return nil
+}
+
+func (p *firstProcess) writePart(script *shim.Script, part func(s *shim.Script) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.script = script
+	if err := part(script); err != nil {
+		return err
+	}
+	if _, err := script.Finish(); err != nil {
+		return fmt.Errorf("too much to mount: %w", err)
 	}
 	return nil
 }
@@ -131,9 +161,6 @@ func (p *firstProcess) know(m first.Message) {
 
 // translate says what happened in words.
 func (p *firstProcess) translate(m first.Message) shim.Message {
-	p.mu.Lock()
-	script, command := p.script, p.command
-	p.mu.Unlock()
 	switch m.What {
 	case first.TellListening:
 		return shim.Message{Listening: true}
@@ -144,11 +171,14 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 	case first.TellEnded:
 		return shim.Message{Ended: true, Code: int(m.A), Signal: syscall.Signal(m.B), Alone: m.C != 0}
 	case first.TellFailed:
-		at, errno := int(m.A), syscall.Errno(m.B)
-		if step := at - first.AtStep - first.NextScript; step >= 0 && script != nil && script.Executes(step) {
-			return shim.NoCommand(command[0], errno)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		errno := syscall.Errno(m.B)
+		failed, executing := p.script.Failure(int(m.A))
+		if executing {
+			return shim.NoCommand(p.command[0], errno)
 		}
-		return shim.Message{Failed: first.Failure(at, script), Errno: errno}
+		return shim.Message{Failed: failed, Errno: errno}
 	}
 	return shim.Message{Failed: fmt.Sprintf("unknown message %d of the first process", m.What)}
 }

@@ -176,28 +176,28 @@ func (b *box) overwriteGuardFile(data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// sweepLeft does what a sandbox that was killed could not do any more, and tells whether there was anything, and since
-// when what is still left may be the sandbox's doing.
-func (b *box) sweepLeft() (found bool, owed int64) {
+// sweepLeft does what a sandbox that was killed could not do any more, and tells since when what is still left may be the
+// sandbox's doing.
+func (b *box) sweepLeft() (owed int64) {
 	b.lockGuard()
 	if b.guardLock == nil {
-		return false, 0
+		return 0
 	}
 	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
 	if err != nil || bytes.HasPrefix(left, swept) {
-		return false, 0 // the usual case
+		return 0 // the usual case
 	}
 	s := decodeSweep(left)
 	if s.top != b.policy.Workspace {
-		return false, 0
+		return 0
 	}
 	b.sweep = s
 	b.look = newLook(b.policy, &b.sweep, true)
-	found, whole := b.takeAway()
+	_, whole := b.takeAway()
 	if !whole {
 		owed = s.since
 	}
-	return found, owed
+	return owed
 }
 
 // swept is what is in guardFile when nothing is to do.

@@ -203,13 +203,16 @@ func (t *tree) sockets() error {
 	return nil
 }
 
-// prune leaves out what is hidden by hiding something above it already.
+// prune leaves out what is hidden by hiding something above it already, and pruneHome does so in the home.
 func (t *tree) prune() {
 	for path, op := range t.ops {
 		if above, ok := t.above(path); ok && op.Kind == shim.Hide && t.ops[above].Kind == shim.Hide {
 			delete(t.ops, path)
 		}
 	}
+}
+
+func (t *tree) pruneHome() {
 	if t.layers == nil {
 		return
 	}

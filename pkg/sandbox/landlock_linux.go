@@ -76,7 +76,7 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 			return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's home: %w", err)
 		}
 	}
-	_, owed := b.sweepLeft()
+	owed := b.sweepLeft()
 	t, err := newTree(l.policy)
 	if err != nil {
 		return nil, err

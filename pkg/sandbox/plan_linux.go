@@ -20,6 +20,12 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, sweep sweep, err error) {
 	if err != nil {
 		return nil, sweep, err
 	}
+	return t.plan(c), t.sweep, nil
+}
+
+// plan spells a tree out.
+func (t *tree) plan(c *Command) *shim.Plan {
+	p := t.policy
 	for _, f := range p.Files {
 		t.set(shim.Mount{Kind: shim.File, Path: f.Path, Data: f.Data, Also: f.Also})
 	}
@@ -40,7 +46,7 @@ func makePlan(p *Policy, c *Command) (plan *shim.Plan, sweep sweep, err error) {
 	pl.Mounts = slices.AppendSeq(make([]shim.Mount, 0, len(t.ops)), maps.Values(t.ops))
 	// A parent's path is a prefix of its child's, so this order makes parents first.
 	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
-	return pl, t.sweep, nil
+	return pl
 }
 
 // drawTree decides about all paths.
@@ -52,15 +58,21 @@ func drawTree(p *Policy) (*tree, error) {
 	if err := t.collect(); err != nil {
 		return nil, err
 	}
+	return t, t.complete()
+}
+
+// complete adds what only matters to a tier with mounts, and leaves out what is idle.
+func (t *tree) complete() error {
 	if err := t.sockets(); err != nil {
-		return nil, fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
+		return fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
 	}
 	t.prune()
 	t.finishSweep()
-	return t, nil
+	return nil
 }
 
-// collect finds out what is shown and what is hidden, in every tier; prune then leaves out what that makes idle.
+// collect finds out what is shown and what is hidden, in every tier; prune then leaves out what that makes idle. The home's layers are
+// complete then.
 func (t *tree) collect() error {
 	if err := t.system(); err != nil {
 		return fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
@@ -71,6 +83,7 @@ func (t *tree) collect() error {
 	if err := t.hides(); err != nil {
 		return err
 	}
+	t.pruneHome()
 	return t.unknown
 }
 

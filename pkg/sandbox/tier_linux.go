@@ -140,9 +140,10 @@ func (b *box) instructHead(c *Command) error {
 	return nil
 }
 
-// mountPlan is the plan of a sandbox with namespaces.
+// mountPlan makes the plan of a sandbox with namespaces. The first process gets each part of it as soon as that is known, but for the start
+// of the command.
 func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
-	pl, sweep, err := makePlan(b.policy, c)
+	t, err := newTree(b.policy)
 	if err != nil {
 		return nil, err
 	}
@@ -150,27 +151,36 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	if err := b.up(); err != nil {
 		return nil, unavailable(err)
 	}
-	if pl.Home != nil && pl.Home.State != "" {
-		if err := b.takeHome(pl.Home); err != nil {
-			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", pl.Home.State, err)
+	shared := false
+	if state := b.policy.HomeState; state != "" && b.policy.Home != "" {
+		if shared, err = b.takeHome(state); err != nil {
+			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", state, err)
 		}
 	}
-	found, owed := b.sweepLeft()
-	if found {
-		home := pl.Home
-		if pl, sweep, err = makePlan(b.policy, c); err != nil {
-			return nil, err
-		}
-		if home != nil {
-			pl.Home.Shared = home.Shared
+	owed := b.sweepLeft()
+	if err := t.collect(); err != nil {
+		return nil, err
+	}
+	script := b.head.(*firstProcess)
+	if t.layers != nil {
+		t.layers.Shared = shared
+		if err := script.writeMask(t.layers); err != nil {
+			return nil, fmt.Errorf("send the plan: %w", err)
 		}
 	}
+	if err := t.complete(); err != nil {
+		return nil, err
+	}
+	pl := t.plan(c)
 	if b.lock != nil {
 		if err := clearWay(pl); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "clear the sandbox's home in %s: %w", pl.Home.State, err)
 		}
 	}
-	return pl, b.noteSweep(sweep, owed)
+	if err := script.writeFiles(pl); err != nil {
+		return nil, fmt.Errorf("send the plan: %w", err)
+	}
+	return pl, b.noteSweep(t.sweep, owed)
 }
 
 // unavailable says why no namespaces can be had and what would help.
@@ -203,26 +213,26 @@ func (b *box) cannotBuild(m shim.Message) error {
 		Hint("use --sandbox landlock, or set HOME to a directory without mounts in it")
 }
 
-// takeHome prepares the directory that keeps the home, and locks it: one sandbox at a time may write there.
-func (b *box) takeHome(h *shim.Layers) error {
-	if err := prepareHomeState(h.State, b.policy.Workspace); err != nil {
-		return err
+// takeHome prepares the directory that keeps the home, and locks it: one sandbox at a time may write there. If another one has it, it
+// is shared.
+func (b *box) takeHome(state string) (shared bool, err error) {
+	if err := prepareHomeState(state, b.policy.Workspace); err != nil {
+		return false, err
 	}
-	f, err := os.OpenFile(filepath.Join(h.State, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		h.Shared = true
 		b.notice("another sandbox of this workspace is running: what this one changes in the home directory is not kept")
-		return f.Close()
+		return true, f.Close()
 	}
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return false, errors.Join(err, f.Close())
 	}
 	b.lock = f
-	return freshWork(h.State)
+	return false, freshWork(state)
 }
 
 func (b *box) notice(s string) {

@@ -18,15 +18,11 @@ const NoticeHomeNotKept = 1
 // a lower one (Linux 5.13). One overlay has to do, because each that a path is looked up in takes its time.
 func (b *builder) home(p string) error {
 	h := b.plan.Home
-	var st unix.Stat_t
-	if err := unix.Stat(h.Host, &st); err != nil {
-		return fmt.Errorf("%s: %w", h.Host, err)
+	if err := b.maskLayer(h); err != nil {
+		return err
 	}
-	mode := st.Mode & 0o7777
-	host := b.sources[h.Host]
-	mask := b.layer("mask", mode)
-	b.mask(mask, h)
-	below := []first.Slot{mask, host}
+	mode := b.homeMode
+	below := []first.Slot{b.hidden, b.sources[h.Host]}
 	if h.Bare {
 		below = below[:1]
 	}
@@ -84,6 +80,21 @@ func (b *builder) overlay(into first.Slot, lower []first.Slot, upper, work first
 		options = append(options, first.Option{Name: "upperdir", Value: b.Paths(upper)}, first.Option{Name: "workdir", Value: b.Paths(work)}, first.Option{Name: "volatile"})
 	}
 	return b.Filesystem("overlay", into, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, options...)
+}
+
+// maskLayer makes the layer that hides secrets, once.
+func (b *builder) maskLayer(h *Layers) error {
+	if b.hidden != 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(h.Host, &st); err != nil {
+		return fmt.Errorf("%s: %w", h.Host, err)
+	}
+	b.homeMode = st.Mode & 0o7777
+	b.hidden = b.layer("mask", b.homeMode)
+	b.mask(b.hidden, h)
+	return nil
 }
 
 // mask fills the layer that hides secrets: a whiteout (a character device 0/0) says that

@@ -17,15 +17,34 @@ const ScriptMemory = 64 << 20
 
 const forSteps = ScriptMemory / 4
 
-// Script writes the plan down, into memory, as the system calls that carry it out. The first process of a sandbox does these and decides
-// nothing: what is to be known of the host is known here.
-func (p *Plan) Script(memory []byte) (*first.Script, error) {
-	b := &builder{Script: first.NewScript(memory, forSteps, first.Generally), plan: p, sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}
+// Script is a plan written down, in memory, as the system calls that carry it out. The first process of a sandbox does these and decides
+// nothing: what is to be known of the host is known here. It may begin with what is written when the rest is not known yet.
+type Script struct{ b *builder }
+
+// NewScript begins one, in ScriptMemory bytes.
+func NewScript(memory []byte) *Script {
+	return &Script{&builder{Script: first.NewScript(memory, forSteps, first.Generally), sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}}
+}
+
+// Mask writes what the home does not have. It may be left to Files.
+func (s *Script) Mask(h *Layers) error {
+	s.b.Topic("files: home", h.Host)
+	if err := s.b.maskLayer(h); err != nil {
+		return err
+	}
+	s.b.Await()
+	return nil
+}
+
+// Files writes all that there is to do before the command starts.
+func (s *Script) Files(p *Plan) error {
+	b := s.b
+	b.plan = p
 	b.Topic("network", "")
 	b.listen()
 	b.Topic("files", "")
 	if err := b.files(); err != nil {
-		return nil, err
+		return err
 	}
 	if !p.Terminal {
 		b.Topic("setsid", "")
@@ -33,9 +52,25 @@ func (p *Plan) Script(memory []byte) (*first.Script, error) {
 	}
 	b.Topic("drop privileges", "")
 	b.dropPrivileges()
-	b.Topic("start", "")
-	b.start()
-	return b.Script, nil
+	b.Await()
+	return nil
+}
+
+// Start writes how the command starts.
+func (s *Script) Start() {
+	s.b.Topic("start", "")
+	s.b.start()
+}
+
+// Finish is that of package first's scripts.
+func (s *Script) Finish() (size int, err error) { return s.b.Finish() }
+
+// Failure is what there is to say of a failure of the first process, and whether that is that the command cannot be executed.
+func (s *Script) Failure(at int) (text string, executing bool) {
+	if s == nil {
+		return first.Failure(at, nil), false
+	}
+	return first.Failure(at, s.b.Script), s.b.Executes(at - first.AtStep - first.NextScript)
 }
 
 // builder writes a script. Everything of the host that is to be seen inside is opened before the first mount, and
@@ -49,6 +84,9 @@ type builder struct {
 	own     int                   // how many directories of first.Tree are used for such
 	given   int                   // how many files are given
 	readers []first.Slot          // mounts to make read-only at the end, when all mount points in them exist
+	hidden  first.Slot            // the layer of the home that hides, 0 if it was not made yet
+	// homeMode is that of the host's home.
+	homeMode uint32
 }
 
 func cwd() first.Arg { return first.Value(unix.AT_FDCWD) }

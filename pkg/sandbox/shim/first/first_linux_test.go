@@ -79,6 +79,7 @@ func (p *inTest) perform(out *os.File, write func(s *Script)) {
 	defer unix.Close(fd)
 	memory := make([]byte, testMemory)
 	s := NewScript(memory, testSteps, Generally)
+	s.Await() // for the streams
 	write(s)
 	size, err := s.Finish()
 	if err != nil {
@@ -95,8 +96,11 @@ func (p *inTest) perform(out *os.File, write func(s *Script)) {
 	if out == nil {
 		out = null
 	}
-	rights := unix.UnixRights(fd, int(null.Fd()), int(out.Fd()), int(out.Fd()))
-	if err := unix.Sendmsg(p.socket, Perform(size).Bytes(), rights, nil, 0); err != nil {
+	if err := unix.Sendmsg(p.socket, Perform(size).Bytes(), unix.UnixRights(fd), nil, 0); err != nil {
+		p.t.Fatal(err)
+	}
+	streams := unix.UnixRights(int(null.Fd()), int(out.Fd()), int(out.Fd()))
+	if err := unix.Sendmsg(p.socket, GoOn(true).Bytes(), streams, nil, 0); err != nil {
 		p.t.Fatal(err)
 	}
 }

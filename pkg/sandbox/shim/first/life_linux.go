@@ -309,28 +309,45 @@ func receive() (*Message, bool) {
 	return (*Message)(unsafe.Pointer(&life.packet)), errno == 0 && n == unsafe.Sizeof(Message{})
 }
 
-// receiveScript takes the descriptors that came with an order: the script, and the command's streams, which are this process's own from
-// now on, so that it holds no others.
+// receiveScript takes the script that came with an order. Its memory stays the parent's, which goes on writing there.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func receiveScript(size uintptr) unsafe.Pointer {
-	for i := uintptr(0); i < 3; i++ {
-		if _, errno := call(syscall.SYS_DUP3, fdOfControl(i+1), i, 0, 0, 0, 0); errno != 0 {
-			sayFailed(AtPreparation, errno)
-			exit(1)
-		}
-	}
-	at, errno := call(syscall.SYS_MMAP, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE, fdOfControl(0), 0)
+	at, errno := call(syscall.SYS_MMAP, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED, fdOfControl(0), 0)
 	if errno != 0 {
 		sayFailed(AtPreparation, errno)
 		exit(1)
 	}
-	for i := uintptr(0); i < 4; i++ {
-		try(syscall.SYS_CLOSE, fdOfControl(i), 0, 0, 0)
-	}
+	try(syscall.SYS_CLOSE, fdOfControl(0), 0, 0, 0)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&at))
+}
+
+// await waits for the order to go on, and takes the command's streams if they come with it. They are this process's own from
+// then on, so that it holds no others.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func await() {
+	for {
+		m, ok := receive()
+		if !ok {
+			exit(1) // the parent is gone
+		}
+		if m.What != orderGoOn {
+			continue
+		}
+		for i := uintptr(0); m.B != 0 && i < 3; i++ {
+			if _, errno := call(syscall.SYS_DUP3, fdOfControl(i), i, 0, 0, 0, 0); errno != 0 {
+				sayFailed(AtPreparation, errno)
+				exit(1)
+			}
+			try(syscall.SYS_CLOSE, fdOfControl(i), 0, 0, 0)
+		}
+		return
+	}
 }
 
 // fdOfControl is a descriptor that came with a message. There is one control message, with its header before them.
@@ -398,6 +415,9 @@ func perform(script unsafe.Pointer) (at uintptr, errno syscall.Errno) {
 			continue
 		case callNoCommand:
 			return at, syscall.Errno(life.execs)
+		case callAwait:
+			await()
+			continue
 		default:
 			r, errno = call(uintptr(st.call), a[0], a[1], a[2], a[3], a[4], a[5])
 		}

@@ -34,7 +34,8 @@ const (
 // What the parent orders.
 const (
 	orderSignal = iota + 1 // to be sent to the command: A
-	orderScript            // of A bytes, in the first descriptor; the others are the command's streams
+	orderScript            // of A bytes, in the first descriptor
+	orderGoOn              // with steps that were not written before; if B is 1, three descriptors are the command's streams
 )
 
 // Size is how long a message is.
@@ -58,5 +59,14 @@ func ParseMessage(b []byte) (m Message, ok bool) {
 // Signal orders a signal for the command.
 func Signal(number int) Message { return Message{What: orderSignal, A: uint32(number)} }
 
-// Perform orders that a script is carried out; its descriptor goes with the message, and three for the command's streams.
+// Perform orders that a script is carried out, whose descriptor goes with the message.
 func Perform(size int) Message { return Message{What: orderScript, A: uint32(size)} }
+
+// GoOn orders that a script goes on which awaits this. Three descriptors may go with the message, for the command's streams.
+func GoOn(streams bool) Message {
+	m := Message{What: orderGoOn}
+	if streams {
+		m.B = 1
+	}
+	return m
+}

@@ -53,6 +53,7 @@ const (
 	callStart                       // starts the command with step args[0]; the first process goes on with the next one
 	callDropBounding                // takes all capabilities out of the bounding set
 	callNoCommand                   // fails because none of the calls of execve before it worked
+	callAwait                       // waits until the steps behind it are written
 )
 
 // Arg is an argument of a step.
@@ -246,6 +247,9 @@ func (s *Script) Start(l *Label) { l.use(s, s.Call(callStart).at) }
 // NoCommand ends the command's steps where none executed anything.
 func (s *Script) NoCommand() { s.Call(callNoCommand) }
 
+// Await has the first process wait for the order to go on. What is behind it need not be written before.
+func (s *Script) Await() { s.Call(callAwait) }
+
 // DropBounding takes all capabilities out of the bounding set.
 func (s *Script) DropBounding() { s.Call(callDropBounding) }
 
@@ -271,7 +275,8 @@ func (s *Script) Executes(at int) bool {
 	return number == syscall.SYS_EXECVE || number == callNoCommand
 }
 
-// Finish completes the script in its memory and says how much of that it takes. It fails with E2BIG where there is not enough.
+// Finish completes the script in its memory, or what there is of it, and says how much of that it takes. It fails with E2BIG
+// where there is not enough.
 func (s *Script) Finish() (size int, err error) {
 	room := s.memory
 	data := unsafe.SliceData(s.data)
