@@ -164,8 +164,8 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 	switch m.What {
 	case first.TellListening:
 		return shim.Message{Listening: true}
-	case first.TellNotice:
-		return shim.Message{Notice: "changes to the home directory are not kept for the next turn: its file system cannot do that"}
+	case first.TellHome:
+		return shim.Message{Home: true}
 	case first.TellStarted:
 		return shim.Message{Started: true}
 	case first.TellEnded:

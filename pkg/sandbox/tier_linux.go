@@ -82,7 +82,9 @@ type box struct {
 	sweep     sweep       // what to look at again at the end
 	look      *look       // what does it
 	lock      *os.File    // of Policy.HomeState, or nil
+	memory    *memoryHome // if the home's changes are in memory
 	guardLock *os.File    // whoever has it keeps notes of the workspace's guard; or nil
+	ran       bool        // the command did
 	keep      func() bool // stops waiting for the end of the context
 	started   chan error
 	ended     chan shim.Message // closed without a value when the shim said nothing
@@ -118,6 +120,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 		return nil, err
 	}
 	b.runs()
+	b.ran = true
 	first.Ready()
 	if b.look != nil && !p.own {
 		b.look.goAhead()
@@ -264,6 +267,11 @@ func (b *box) listen() {
 				fail(unavailable(err))
 				return
 			}
+		case m.Home:
+			if err := b.fillHome(fds); err != nil {
+				fail(unavailable(err))
+				return
+			}
 		case m.Notice != "":
 			b.notice(m.Notice)
 		case m.Failed != "":
@@ -362,6 +370,9 @@ func (b *box) close() {
 	}
 	b.gateway.Close()
 	b.takeAway()
+	if b.ran {
+		b.keepHome()
+	}
 	for _, lock := range []*os.File{b.guardLock, b.lock} {
 		if lock != nil {
 			lock.Close()

@@ -8,9 +8,6 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// NoticeHomeNotKept is what the first process tells by number.
-const NoticeHomeNotKept = 1
-
 // home mounts the copy-on-write home: from below, the host's home, a mask that says which
 // paths are not there, and what earlier turns changed. The host's home is only ever a lower layer.
 //
@@ -43,15 +40,25 @@ func (b *builder) home(p string) error {
 	b.Jump(&mounted)
 	b.Here(&refused)
 	// On an overlay, as in most containers, there can be no upper layer, and on an old kernel none in a lower one. In memory there can.
-	b.overlay(home, below, b.layer("upper-again", mode), b.layer("work-again", mode))
+	upper, work = b.layer("upper-again", mode), b.layer("work-again", mode)
 	if h.State != "" {
-		b.tell(first.Message{What: first.TellNotice, A: NoticeHomeNotKept})
+		b.awaitFilling(upper)
 	}
+	b.overlay(home, below, upper, work)
 	b.Here(&mounted)
 	b.forbidExec(home)
 	b.attach(home, p, true)
 	b.Close(home)
 	return nil
+}
+
+// awaitFilling has the parent fill the layer of changes.
+func (b *builder) awaitFilling(upper first.Slot) {
+	filled := b.Call(unix.SYS_EVENTFD2, none(), first.Value(unix.EFD_CLOEXEC)).Result()
+	b.tell(first.Message{What: first.TellHome}, upper, filled)
+	const size = 8
+	b.Call(unix.SYS_READ, first.In(filled), b.Data(make([]byte, size)), first.Value(size))
+	b.Close(filled)
 }
 
 // join makes one layer of several: a lower one may not lie in another, but the kernel compares only direct ones.

@@ -107,7 +107,7 @@ func (p *inTest) perform(out *os.File, write func(s *Script)) {
 
 // tell has the script tell the parent a number.
 func tell(s *Script, n int) {
-	m := s.Data(Message{What: TellNotice, A: uint32(n)}.Bytes())
+	m := s.Data(Message{What: TellHome, A: uint32(n)}.Bytes())
 	s.Call(syscall.SYS_SENDTO, Value(Socket), m, Value(Size), Value(0), Value(0), Value(0))
 }
 
@@ -140,7 +140,7 @@ func TestScriptGoesItsWay(t *testing.T) {
 		s.Here(&onward)
 		// A result becomes an argument, and part of the data.
 		fd := s.Call(syscall.SYS_OPENAT, Value(unix.AT_FDCWD), s.Text("/proc"), Value(syscall.O_RDONLY), Value(0)).Result()
-		m := s.Data(Message{What: TellNotice}.Bytes())
+		m := s.Data(Message{What: TellHome}.Bytes())
 		s.Poke(m.At(4), fd)
 		s.Call(syscall.SYS_SENDTO, Value(Socket), m, Value(Size), Value(0), Value(0), Value(0))
 		s.Call(syscall.SYS_READLINKAT, Value(unix.AT_FDCWD), s.Paths(fd), s.Data(make([]byte, 64)), Value(64))
@@ -152,7 +152,7 @@ func TestScriptGoesItsWay(t *testing.T) {
 		tell(s, 97)
 	})
 	for _, want := range []uint32{1, 2, 0, 3} { // 0 is any descriptor
-		if m := p.next(); m.What != TellNotice || m.A != want && (want != 0 || m.A <= Socket) {
+		if m := p.next(); m.What != TellHome || m.A != want && (want != 0 || m.A <= Socket) {
 			t.Fatalf("%+v, want %d", m, want)
 		}
 	}

@@ -16,7 +16,7 @@ const (
 	TellStarted              // the command runs
 	TellEnded                // the command ended with the code A, by the signal B if that is not 0; C is 1 if no other process is left
 	TellListening            // the descriptors are listeners
-	TellNotice               // something that the user should know, by the number A
+	TellHome                 // the descriptors are the home's layer of changes, which has to be in memory, and an eventfd to be told that it is filled
 )
 
 // Where a sandbox fails. From AtStep on it is a step of the general script, from AtStep + NextScript on one of the parent's.
