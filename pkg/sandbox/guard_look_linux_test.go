@@ -529,7 +529,7 @@ time.sleep(1) # a look comes here while it runs
 // lookAt is a look at a workspace of which all is remembered.
 func (h *host) lookAt() *look {
 	h.t.Helper()
-	_, s, err := makePlan(&h.policy, &Command{Args: []string{"true"}})
+	tree, err := drawTree(&h.policy)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -537,7 +537,7 @@ func (h *host) lookAt() *look {
 		h.t.Fatal(err)
 	}
 	time.Sleep(indexSettles)
-	l := newLook(&h.policy, &s, true)
+	l := newLook(&h.policy, &tree.sweep, true)
 	l.first()
 	l.since, l.treat = math.MaxInt64, true
 	if whole, err := l.finish(time.Minute); !whole || err != nil {
@@ -578,11 +578,11 @@ func TestUnfinishedLookIsGoneOnWith(t *testing.T) {
 	b := &box{policy: &h.policy}
 	var told []string
 	h.policy.Notice = func(s string) { told = append(told, s) }
-	_, s, err := makePlan(&h.policy, &Command{Args: []string{"true"}})
+	tree, err := drawTree(&h.policy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.noteSweep(s, 0); err != nil {
+	if err := b.noteSweep(tree.sweep, 0); err != nil {
 		t.Fatal(err)
 	}
 	h.write("src/project/d7/e/.envrc", "EVIL")
@@ -743,11 +743,11 @@ func TestMemoryIsNotQuiet(t *testing.T) {
 		"touch env", "mkdir .git/nowhere", "echo >> t/y/.git", "mv a c; mv c a", "chmod 700 a",
 	} {
 		h.lookAt()
-		_, s, err := makePlan(&h.policy, &Command{Args: []string{"true"}})
+		tree, err := drawTree(&h.policy)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := newLook(&h.policy, &s, true)
+		l := newLook(&h.policy, &tree.sweep, true)
 		if !l.quietSince(l.file(memoryFile), deadline(time.Minute)) {
 			t.Fatalf("not quiet before %s", script)
 		}

@@ -13,17 +13,7 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
-// makePlan spells the policy out. It looks at the host's files but changes nothing.
-// What it returns for the sweep must not be there when the sandbox has ended.
-func makePlan(p *Policy, c *Command) (plan *shim.Plan, sweep sweep, err error) {
-	t, err := drawTree(p)
-	if err != nil {
-		return nil, sweep, err
-	}
-	return t.plan(c), t.sweep, nil
-}
-
-// plan spells a tree out.
+// plan spells the policy out.
 func (t *tree) plan(c *Command) *shim.Plan {
 	p := t.policy
 	for _, f := range p.Files {
@@ -49,7 +39,7 @@ func (t *tree) plan(c *Command) *shim.Plan {
 	return pl
 }
 
-// drawTree decides about all paths.
+// drawTree decides about all paths. It looks at the host's files but changes nothing.
 func drawTree(p *Policy) (*tree, error) {
 	t, err := newTree(p)
 	if err != nil {

@@ -8,8 +8,10 @@ func BenchmarkPlan(b *testing.B) {
 	p := &Policy{Workspace: home, Home: home, HomeState: home + "/state"}
 	c := &Command{Args: []string{"true"}}
 	for b.Loop() {
-		if _, _, err := makePlan(p, c); err != nil {
+		tree, err := drawTree(p)
+		if err != nil {
 			b.Fatal(err)
 		}
+		tree.plan(c)
 	}
 }
