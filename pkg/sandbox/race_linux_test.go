@@ -1,0 +1,6 @@
+//go:build race
+
+package sandbox
+
+// raceDetector says that the tests have the race detector's own memory in them.
+const raceDetector = true
