@@ -110,14 +110,12 @@ func (b *builder) mask(mask first.Slot, h *Layers) {
 	for _, d := range h.Dirs {
 		b.Call(unix.SYS_MKDIRAT, first.In(mask), b.Text(d.Path), first.Value(uint32(d.Mode)))
 	}
-	var one first.Arg
-	for i, rel := range h.Absent {
-		name := b.Text(rel)
-		if i == 0 {
-			one = name
-			b.Call(unix.SYS_MKNODAT, first.In(mask), name, first.Value(unix.S_IFCHR), none())
-		} else {
-			b.Call(unix.SYS_LINKAT, first.In(mask), one, first.In(mask), name, none()) // one is like the other, and a link is made faster
-		}
+	if len(h.Absent) == 0 {
+		return
+	}
+	gone := b.Text("gone")
+	b.Call(unix.SYS_MKNODAT, first.In(first.Tree), gone, first.Value(unix.S_IFCHR), none())
+	for _, rel := range h.Absent { // one is like the other, and a link is made faster
+		b.Call(unix.SYS_LINKAT, first.In(first.Tree), gone, first.In(mask), b.Text(rel), none())
 	}
 }
