@@ -200,7 +200,11 @@ func (s *swapServer) pass(conn net.Conn, t target) error {
 				}
 				return nil, err
 			}
-			return &upstreamConn{Conn: s.frugal(up), client: c}, nil
+			if s.swap.TLS {
+				c.records = s.inRecords(up)
+				up = c.records
+			}
+			return &upstreamConn{Conn: up, client: c}, nil
 		},
 		TLSHandshakeTimeout: dialTimeout,
 		MaxConnsPerHost:     1,
@@ -276,7 +280,7 @@ func (s *swapServer) admit(next http.Handler) http.Handler {
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(corked{w, swapConnOf(r)}, r)
 	})
 }
 
@@ -316,7 +320,11 @@ func (s *swapServer) roundTrip(r *http.Request) (*http.Response, error) {
 func (s *swapServer) hideKey(r *http.Response) error {
 	s.hideKeyIn(r.Header)
 	if r.StatusCode != http.StatusSwitchingProtocols { // its body is a connection, and has no trailer
-		r.Body = &trailed{ReadCloser: r.Body, atEnd: func() { s.hideKeyIn(r.Trailer) }}
+		body := r.Body
+		if from := swapConnOf(r.Request).records; from != nil && r.ContentLength >= bulk {
+			body = &bulkBody{body, from}
+		}
+		r.Body = &trailed{ReadCloser: body, atEnd: func() { s.hideKeyIn(r.Trailer) }}
 	}
 	return nil
 }
@@ -381,6 +389,40 @@ type swapConn struct {
 	done     chan struct{}
 	idle     atomic.Bool
 	ended    atomic.Bool // the service's side
+	records  *recordConn // to the service, if that speaks TLS
+
+	mu     sync.Mutex // of what follows, and of writing
+	corked bool
+	held   []byte // what was written meanwhile
+}
+
+func (c *swapConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.corked {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// cork holds what is written from now on.
+func (c *swapConn) cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = true
+}
+
+// uncork sends it.
+func (c *swapConn) uncork() (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = false
+	if len(c.held) > 0 {
+		_, err = c.Conn.Write(c.held)
+	}
+	c.held = c.held[:0]
+	return err
 }
 
 func (c *swapConn) Close() error {

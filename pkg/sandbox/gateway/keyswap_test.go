@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +128,67 @@ func TestSwapStreamsBothWays(t *testing.T) {
 		}
 	}
 	send.Close()
+}
+
+// A long body goes through in large pieces, but what has come of it is never held back for more.
+func TestSwapPassesBulkOn(t *testing.T) {
+	const size = 3 << 20
+	content := make([]byte, size)
+	for i := range content {
+		content[i] = byte(i * i >> 7)
+	}
+	read := make(chan int, size) // how much the client has
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		if r.URL.Path == "/known" {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+		}
+		sent := 0
+		for _, piece := range []int{1, 100, 16 << 10, 16<<10 + 1, 70_000, 1 << 20, 5, size} {
+			next := min(sent+piece, size)
+			_, _ = w.Write(content[sent:next])
+			_ = c.Flush()
+			sent = next
+			for have := 0; have < sent && sent < size; { // more comes when all of that is there
+				select {
+				case have = <-read:
+				case <-r.Context().Done():
+					return
+				}
+			}
+		}
+	}))
+	defer s.Close()
+	_, client := swapWorld(t, s, true)
+	for _, path := range []string{"/known", "/chunked"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 0, size)
+		for buffer := make([]byte, 30_000); ; {
+			n, err := resp.Body.Read(buffer)
+			got = append(got, buffer[:n]...)
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Error(err)
+				}
+				break
+			}
+			read <- len(got)
+		}
+		for len(read) > 0 {
+			<-read
+		}
+		if !bytes.Equal(got, content) {
+			t.Errorf("%s: %d bytes that are not what was sent", path, len(got))
+		}
+		resp.Body.Close()
+	}
 }
 
 func TestSwapCarriesWebsockets(t *testing.T) {
