@@ -26,12 +26,12 @@ type firstProcess struct {
 	memory  []byte // of the script
 	streams *streams
 
-	mu      sync.Mutex   // of what follows
-	script  *shim.Script // what it was told to do so far, nil before
-	command []string     // the command's arguments
-	before  []int        // processes that come before it, as far as they are known and were not waited for
-	id      int          // its own number, 0 when it was waited for or is not known yet
-	space   uint64       // its process namespace, by inode number
+	mu     sync.Mutex   // of what follows
+	script *shim.Script // what it was told to do so far, nil before
+	plan   *shim.Plan   // what that is about
+	before []int        // processes that come before it, as far as they are known and were not waited for
+	id     int          // its own number, 0 when it was waited for or is not known yet
+	space  uint64       // its process namespace, by inode number
 }
 
 // begin takes the first process that was begun when this program was, or begins one.
@@ -68,9 +68,16 @@ func (p *firstProcess) writeMask(h *shim.Layers) error {
 
 func (p *firstProcess) writeFiles(pl *shim.Plan) error {
 	return p.write(func(s *shim.Script) error {
-		p.command = pl.Args
+		p.plan = pl
 		return s.Files(pl)
 	}, first.GoOn(false))
+}
+
+// planOfFiles is what it was told last to do with files.
+func (p *firstProcess) planOfFiles() *shim.Plan {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.plan
 }
 
 // instruct sends the end, and the command's streams.
@@ -176,7 +183,7 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 		errno := syscall.Errno(m.B)
 		failed, executing := p.script.Failure(int(m.A))
 		if executing {
-			return shim.NoCommand(p.command[0], errno)
+			return shim.NoCommand(p.plan.Args[0], errno)
 		}
 		return shim.Message{Failed: failed, Errno: errno}
 	}
@@ -269,13 +276,17 @@ func (p *firstProcess) giveUp() {
 
 func (p *firstProcess) abandon() {
 	p.giveUp()
+	p.kill() // it may be waiting for something else than an order
 	if p.up() != nil {
 		return
 	}
 	for {
-		_, fds, err := p.receive()
+		m, fds, err := p.receive()
 		for _, fd := range fds {
 			unix.Close(fd)
+		}
+		if m.Home { // nobody will fill it
+			p.kill()
 		}
 		if err != nil {
 			break

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -103,7 +104,7 @@ func (m *memoryHome) add(h *tar.Header, content io.Reader) error {
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, content)
+		err = copyWithHoles(f, content, h.Size)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
@@ -113,6 +114,27 @@ func (m *memoryHome) add(h *tar.Header, content io.Reader) error {
 		return m.upper.Chmod(name, h.FileInfo().Mode()&modeBits)
 	}
 	return fmt.Errorf("%s is of an unknown kind", name)
+}
+
+// copyWithHoles leaves out what is zero: a file with holes took no memory when it was made.
+func copyWithHoles(to *os.File, from io.Reader, size int64) error {
+	var zeros [32 << 10]byte
+	piece := make([]byte, len(zeros))
+	for at := int64(0); ; {
+		n, err := io.ReadFull(from, piece)
+		if !bytes.Equal(piece[:n], zeros[:n]) {
+			if _, err := to.WriteAt(piece[:n], at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && at == size:
+			return to.Truncate(size)
+		case err != nil:
+			return err
+		}
+	}
 }
 
 func (m *memoryHome) finishDir(h *tar.Header) error {
@@ -139,7 +161,10 @@ func (m *memoryHome) keep() error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // it has another name, or is good for nothing
+	defer os.Remove(f.Name())                         // it has another name, or is good for nothing
+	if err := m.upper.Chmod(".", 0o700); err != nil { // the command may have closed it
+		return errors.Join(err, f.Close())
+	}
 	buffer := bufio.NewWriter(f)
 	w := &archiveWriter{Writer: tar.NewWriter(buffer), home: m.upper, first: map[uint64]string{}}
 	err = fs.WalkDir(m.upper.FS(), ".", w.add)
@@ -244,13 +269,17 @@ func (b *box) fillHome(fds []int) error {
 	defer unix.Close(upper)
 	defer event.Close()
 	m, err := openMemoryHome(upper, b.policy.HomeState)
-	if err == nil {
-		err = m.fill()
+	if err != nil {
+		return err
 	}
-	if err == nil {
+	if err := m.fill(); err == nil {
 		b.memory = m
 	} else {
 		b.notice(fmt.Sprintf("what earlier turns changed in the home directory cannot all be brought back, and what this one changes is not kept: %v", err))
+	}
+	// What is on the disk was cleared before, and had nothing of this in it.
+	if err := clearWayIn(m.upper, b.head.(*firstProcess).planOfFiles()); err != nil {
+		return err
 	}
 	_, err = event.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0})
 	return err

@@ -72,6 +72,21 @@ stat -c %a .cache/tool locked closed; chmod 700 locked closed; cat locked closed
 		t.Errorf("told %q", told)
 	}
 
+	// Holes stay holes, and the home itself may be closed.
+	h.sh("truncate -s 100M ~/sparse; chmod 300 ~")
+	if out := h.sh("du -k ~/sparse | cut -f 1; stat -c %s ~/sparse; rm ~/sparse"); out != "0\n104857600\n" {
+		t.Errorf("%q", out)
+	}
+	// What stands in the way of a mount goes.
+	h.sh("ln -s /usr/share ~/later; echo x > ~/file")
+	h.write("later/of the host", "shown")
+	h.write("file/of the host", "shown")
+	h.policy.AllowRead = []string{h.policy.Home + "/later", h.policy.Home + "/file"}
+	if out := h.sh("cd; cat later/* file/*"); out != "shownshown" {
+		t.Errorf("%q", out)
+	}
+	h.policy.AllowRead = nil
+
 	// What is not as it was put away is not believed, and not written over.
 	archive := filepath.Join(h.policy.HomeState, archiveFile)
 	whole, err := os.ReadFile(archive)

@@ -69,12 +69,17 @@ func emptyUsedWork(state string) error {
 // clearWay removes what an earlier turn put in the way of the plan's mounts, where these lie in the home: it is in the layer of changes
 // only, and would send a mount elsewhere. The home's lock must be held.
 func clearWay(pl *shim.Plan) error {
-	home := pl.Home.Host
 	upper, err := os.OpenRoot(filepath.Join(pl.Home.State, "upper"))
 	if err != nil {
 		return err
 	}
 	defer upper.Close()
+	return clearWayIn(upper, pl)
+}
+
+// clearWayIn does so in the layer of changes, wherever that is.
+func clearWayIn(upper *os.Root, pl *shim.Plan) error {
+	home := pl.Home.Host
 	top := "" // the last mount in the home; what lies in that is not the home's
 	for _, op := range pl.Mounts {
 		rel, err := filepath.Rel(home, op.Path)

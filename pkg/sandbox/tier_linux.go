@@ -146,21 +146,22 @@ func (b *box) instructHead(c *Command) error {
 // mountPlan makes the plan of a sandbox with namespaces. The first process gets each part of it as soon as that is known, but for the start
 // of the command.
 func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
-	t, err := newTree(b.policy)
-	if err != nil {
-		return nil, err
-	}
 	// Nothing is changed for a sandbox that cannot be had.
 	if err := b.up(); err != nil {
 		return nil, unavailable(err)
 	}
 	shared := false
 	if state := b.policy.HomeState; state != "" && b.policy.Home != "" {
+		var err error
 		if shared, err = b.takeHome(state); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", state, err)
 		}
 	}
 	owed := b.sweepLeft()
+	t, err := newTree(b.policy)
+	if err != nil {
+		return nil, err
+	}
 	if err := t.collect(); err != nil {
 		return nil, err
 	}
@@ -269,6 +270,7 @@ func (b *box) listen() {
 			}
 		case m.Home:
 			if err := b.fillHome(fds); err != nil {
+				b.kill()
 				fail(unavailable(err))
 				return
 			}

@@ -78,7 +78,7 @@ func (c *recordConn) Read(p []byte) (int, error) {
 	}
 	if len(c.ahead) == 0 {
 		if c.open.Load() > crowd {
-			c.space = nil
+			c.ahead, c.space = nil, nil
 			n, err := c.Conn.Read(p)
 			c.follow(p[:n])
 			return n, err

@@ -436,7 +436,13 @@ func (c *swapConn) CloseWrite() error { closeWrite(c.Conn); return nil }
 
 func (c *swapConn) setIdle(idle bool) {
 	c.idle.Store(idle)
-	if idle && c.ended.Load() {
+	if !idle {
+		return
+	}
+	c.mu.Lock()
+	c.held = nil // it may idle for long
+	c.mu.Unlock()
+	if c.ended.Load() {
 		c.Close()
 	}
 }
