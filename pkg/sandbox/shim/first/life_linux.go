@@ -12,7 +12,7 @@ import (
 // maxSlots bounds the results that scripts can keep.
 const maxSlots = 1 << 13
 
-// life is all that the first process remembers. In every other process it is empty. Addresses are numbers: a pointer that is
+// life is all that the first process remembers. In every other process it is of no use. Addresses are numbers: a pointer that is
 // stored is a matter of Go's collector.
 var life struct {
 	packet   [8]uint64  // a message, or a few numbers or letters for the kernel
