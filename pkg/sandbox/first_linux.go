@@ -63,14 +63,15 @@ func (p *firstProcess) up() error { return p.upFunc() }
 
 // writeMask sends the beginning of a script, in a file that is only in memory, where it is written.
 func (p *firstProcess) writeMask(h *shim.Layers) error {
-	return p.write(func(s *shim.Script) error { return s.Mask(h) }, first.GoOn(false))
+	return p.write(func(s *shim.Script) error { return s.Mask(h) })
 }
 
+// writeFiles sends all but the end.
 func (p *firstProcess) writeFiles(pl *shim.Plan) error {
 	return p.write(func(s *shim.Script) error {
 		p.plan = pl
 		return s.Files(pl)
-	}, first.GoOn(false))
+	})
 }
 
 // planOfFiles is what it was told last to do with files.
@@ -93,11 +94,12 @@ func (p *firstProcess) instruct(_ *shim.Plan, c *Command) (err error) {
 	return p.write(func(s *shim.Script) error {
 		s.Start()
 		return nil
-	}, first.GoOn(true), fds...)
+	}, fds...)
 }
 
-// write writes a part of the script, and tells the first process to go on with it.
-func (p *firstProcess) write(part func(s *shim.Script) error, order first.Message, fds ...int) error {
+// write writes a part of the script, and tells the first process to go on with it, and with these streams if there are any.
+func (p *firstProcess) write(part func(s *shim.Script) error, streams ...int) error {
+	order, fds := first.GoOn(len(streams) > 0), streams
 	script := p.script
 	if script == nil {
 		fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
@@ -131,7 +133,7 @@ func (p *firstProcess) writePart(script *shim.Script, part func(s *shim.Script) 
 	if err := part(script); err != nil {
 		return err
 	}
-	if _, err := script.Finish(); err != nil {
+	if err := script.Finish(); err != nil {
 		return fmt.Errorf("too much to mount: %w", err)
 	}
 	return nil

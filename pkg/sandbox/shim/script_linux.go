@@ -62,8 +62,11 @@ func (s *Script) Start() {
 	s.b.start()
 }
 
-// Finish is that of package first's scripts.
-func (s *Script) Finish() (size int, err error) { return s.b.Finish() }
+// Finish completes what there is of it, for the first process to read.
+func (s *Script) Finish() error {
+	_, err := s.b.Finish()
+	return err
+}
 
 // Failure is what there is to say of a failure of the first process, and whether that is that the command cannot be executed.
 func (s *Script) Failure(at int) (text string, executing bool) {
@@ -227,9 +230,7 @@ func (b *builder) dropPrivileges() {
 	if b.plan.Strict {
 		filter = filterProgram(strictRules)
 	}
-	insns := b.Data(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(filter)*int(unsafe.Sizeof(filter[0]))))
-	program := b.Data(asBytes(&[2]uint64{uint64(len(filter)), insns.Offset()})) // struct sock_fprog
-	b.Address(program.At(8))
+	program, _ := first.Filter(b.Script, filter)
 	b.Call(unix.SYS_SECCOMP, first.Value(unix.SECCOMP_SET_MODE_FILTER), none(), program)
 }
 

@@ -131,11 +131,7 @@ func (s *Script) HearRefusals(into Slot, family int) {
 		{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)},
 		{Code: syscall.BPF_RET | syscall.BPF_K, K: 0},
 	}
-	at := s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(filter)*int(unsafe.Sizeof(filter[0]))))
-	const size, pointerAt = 16, 8 // struct sock_fprog
-	program := s.Data(make([]byte, size))
-	*(*[2]uint64)(unsafe.Pointer(&s.data[program.value])) = [2]uint64{uint64(len(filter)), at.Offset()}
-	s.Address(program.At(pointerAt))
+	program, size := Filter(s, filter)
 	s.Call(syscall.SYS_SETSOCKOPT, In(into), Value(syscall.SOL_SOCKET), Value(syscall.SO_ATTACH_FILTER), program, Value(size))
 }
 

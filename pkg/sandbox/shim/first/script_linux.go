@@ -227,6 +227,16 @@ func (s *Script) Address(at Arg) { s.Call(callRelocate, Value(at.value), Value(1
 // Offset is what has to stand where an Address is to be made.
 func (a Arg) Offset() uint64 { return uint64(a.value) }
 
+// Filter is a program of BPF's as the kernel takes it, struct sock_fprog. The instructions are those of the kernel, by whatever type.
+func Filter[I any](s *Script, instructions []I) (program Arg, size int) {
+	first := unsafe.SliceData(instructions)
+	code := s.Data(unsafe.Slice((*byte)(unsafe.Pointer(first)), len(instructions)*int(unsafe.Sizeof(*first))))
+	fprog := [2]uint64{uint64(len(instructions)), code.Offset()}
+	program = s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&fprog)), unsafe.Sizeof(fprog)))
+	s.Address(program.At(int(unsafe.Sizeof(fprog[0]))))
+	return program, int(unsafe.Sizeof(fprog))
+}
+
 // Paths is a text of paths that name the descriptors in slots, with colons between them.
 func (s *Script) Paths(slots ...Slot) Arg {
 	const longest = len("/proc/self/fd/2147483647:")
