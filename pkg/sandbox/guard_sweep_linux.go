@@ -193,8 +193,7 @@ func (b *box) sweepLeft() (owed int64) {
 	}
 	b.sweep = s
 	b.look = newLook(b.policy, &b.sweep, true)
-	_, whole := b.takeAway()
-	if !whole {
+	if !b.takeAway() {
 		owed = s.since
 	}
 	return owed
@@ -206,10 +205,10 @@ var swept = []byte{0}
 // maxTold is how many changes are told one by one.
 const maxTold = 10
 
-// takeAway sweeps and tells. It says whether there was anything, and whether nothing is left to do.
-func (b *box) takeAway() (found, whole bool) {
+// takeAway sweeps and tells. It says whether nothing is left to do.
+func (b *box) takeAway() (whole bool) {
 	if b.look == nil || b.sweep.top == "" {
-		return false, true
+		return true
 	}
 	l := b.look
 	defer func() { b.sweep, b.look = sweep{}, nil }()
@@ -240,7 +239,7 @@ func (b *box) takeAway() (found, whole bool) {
 	l.aside.close()
 	b.tellChanges(l, whole)
 	if whole = whole && len(l.errs) == 0; b.guardLock == nil {
-		return len(l.changes) > 0, whole
+		return whole
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
@@ -248,7 +247,7 @@ func (b *box) takeAway() (found, whole bool) {
 		b.sweep.until = until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}
-	return len(l.changes) > 0, whole
+	return whole
 }
 
 func (b *box) tellChanges(l *look, whole bool) {
