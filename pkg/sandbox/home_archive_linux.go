@@ -34,6 +34,7 @@ const (
 type memoryHome struct {
 	upper   *os.Root
 	archive string
+	partial bool // it has not all that the archive has
 }
 
 // openMemoryHome takes the layer's directory, which may be in another mount namespace, by descriptor.
@@ -42,7 +43,7 @@ func openMemoryHome(upper int, state string) (*memoryHome, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &memoryHome{root, filepath.Join(state, archiveFile)}, nil
+	return &memoryHome{upper: root, archive: filepath.Join(state, archiveFile)}, nil
 }
 
 // modeBits are what chmod sets.
@@ -155,14 +156,16 @@ func (m *memoryHome) finishDir(h *tar.Header) error {
 	return m.upper.Chmod(name, h.FileInfo().Mode()&modeBits)
 }
 
-// keep puts away what is there. If it fails, the archive is what it was.
+// keep puts away what is there. If it fails, the archive is what it was. If it is killed, the next one begins the same file anew: it
+// may be large.
 func (m *memoryHome) keep() error {
 	f, err := os.OpenFile(m.archive+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())                         // it has another name, or is good for nothing
-	if err := m.upper.Chmod(".", 0o700); err != nil { // the command may have closed it
+	defer os.Remove(f.Name()) // it has another name, or is good for nothing
+	// The command may have closed its home.
+	if err := m.upper.Chmod(".", 0o700); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	buffer := bufio.NewWriter(f)
@@ -272,9 +275,9 @@ func (b *box) fillHome(fds []int) error {
 	if err != nil {
 		return err
 	}
-	if err := m.fill(); err == nil {
-		b.memory = m
-	} else {
+	b.memory = m
+	if err := m.fill(); err != nil {
+		m.partial = true
 		b.notice(fmt.Sprintf("what earlier turns changed in the home directory cannot all be brought back, and what this one changes is not kept: %v", err))
 	}
 	// What is on the disk was cleared before, and had nothing of this in it.
@@ -285,9 +288,13 @@ func (b *box) fillHome(fds []int) error {
 	return err
 }
 
-// keepHome puts the home in memory away, unless another sandbox of the workspace may.
-func (b *box) keepHome() {
-	if b.memory == nil || b.lock == nil {
+// leaveHome closes the home in memory, and puts it away before, unless another sandbox of the workspace may or it is not all there.
+func (b *box) leaveHome() {
+	if b.memory == nil {
+		return
+	}
+	defer b.memory.upper.Close()
+	if !b.ran || b.lock == nil || b.memory.partial {
 		return
 	}
 	if err := b.memory.keep(); err != nil {

@@ -372,9 +372,7 @@ func (b *box) close() {
 	}
 	b.gateway.Close()
 	b.takeAway()
-	if b.ran {
-		b.keepHome()
-	}
+	b.leaveHome()
 	for _, lock := range []*os.File{b.guardLock, b.lock} {
 		if lock != nil {
 			lock.Close()
