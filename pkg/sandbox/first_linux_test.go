@@ -25,9 +25,6 @@ func TestFirstProcessKnowsNothing(t *testing.T) {
 		forkedSandbox(t, base)
 		return
 	}
-	if testTier() != Namespaces {
-		t.Skip("namespaces only: the other tier has none")
-	}
 	const secret = "sgamp_user_EARLY00000000000000000_fedcba9876543210"
 	t.Run("forked early", func(t *testing.T) { testFirstProcessKnowsNothing(t, "", secret) })
 	// Go drops the second of two variables of a name, but not from memory.

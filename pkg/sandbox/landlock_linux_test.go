@@ -41,7 +41,7 @@ func TestInTierLandlock(t *testing.T) {
 }
 
 // ofNamespaces are tests that are of that tier in whatever one they are run.
-const ofNamespaces = "TestLongWorkspacePath|TestRepositoriesBesideEachOtherAreMounts"
+const ofNamespaces = "TestFirstProcessKnowsNothing|TestHomeOnAnOverlayLasts|TestLongWorkspacePath|TestRepositoriesBesideEachOtherAreMounts"
 
 // failuresOf is what go test says of what failed.
 func failuresOf(out string) string {
