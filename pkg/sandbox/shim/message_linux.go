@@ -46,6 +46,9 @@ func ReceivePacket(socket int) ([]byte, []int, error) {
 	var n, oobn int
 	err := ignoringEINTR(func() (err error) {
 		n, oobn, _, _, err = unix.Recvmsg(socket, packet, oob, unix.MSG_CMSG_CLOEXEC)
+		if errors.Is(err, unix.ECONNRESET) { // said once, when the other side has not read all: what it said itself is still there
+			n, oobn, _, _, err = unix.Recvmsg(socket, packet, oob, unix.MSG_CMSG_CLOEXEC)
+		}
 		return err
 	})
 	if err != nil {

@@ -1,8 +1,12 @@
 package shim
 
 import (
+	"errors"
+	"io"
 	"reflect"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // filled sets every field that it can reach, so that one that the wire forgets is missing afterwards.
@@ -47,6 +51,27 @@ func TestPlanTravelsWhole(t *testing.T) {
 		if got, err := DecodePlan(want.Encode()); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v\nbecame %+v, %v", want, got, err)
 		}
+	}
+}
+
+// What somebody said before the end is heard, though there was something that he has not read.
+func TestLastWordsAreHeard(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	for i, text := range []string{"a plan", "last words"} {
+		if err := SendPacket(pair[i], []byte(text), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unix.Close(pair[1])
+	if packet, _, err := ReceivePacket(pair[0]); err != nil || string(packet) != "last words" {
+		t.Errorf("%q, %v", packet, err)
+	}
+	if packet, _, err := ReceivePacket(pair[0]); !errors.Is(err, io.EOF) {
+		t.Errorf("%q, %v", packet, err)
 	}
 }
 
