@@ -30,6 +30,9 @@ const (
 	opaqueRecord    = "SCHILY.xattr." + opaqueAttribute
 )
 
+// endMark is the last name in an archive, and of no file: archive/tar takes one that was cut off for a whole one.
+const endMark = "."
+
 // memoryHome is a home's upper layer in memory.
 type memoryHome struct {
 	upper   *os.Root
@@ -63,10 +66,13 @@ func (m *memoryHome) fill() error {
 	var dirs []*tar.Header
 	for {
 		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
+		if err == nil && path.Clean(h.Name) == endMark {
 			break
 		}
-		if err == nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			err = io.ErrUnexpectedEOF
+		case err == nil:
 			err = m.add(h, r)
 		}
 		if err != nil {
@@ -172,10 +178,16 @@ func (m *memoryHome) keep() error {
 	w := &archiveWriter{Writer: tar.NewWriter(buffer), home: m.upper, first: map[uint64]string{}}
 	err = fs.WalkDir(m.upper.FS(), ".", w.add)
 	if err == nil {
+		err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: endMark, Mode: 0o700})
+	}
+	if err == nil {
 		err = w.Close()
 	}
 	if err == nil {
 		err = buffer.Flush()
+	}
+	if err == nil {
+		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err

@@ -115,3 +115,45 @@ stat -c %a .cache/tool locked closed; chmod 700 locked closed; cat locked closed
 		t.Errorf("%q", out)
 	}
 }
+
+// A part of an archive is not taken for all of it, wherever it was cut off.
+func TestArchiveIsWhole(t *testing.T) {
+	state := t.TempDir()
+	open := func() *memoryHome {
+		upper, err := os.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { upper.Close() })
+		return &memoryHome{upper: upper, archive: filepath.Join(state, archiveFile)}
+	}
+	m := open()
+	for _, name := range []string{"one", "dir", "two"} {
+		if name == "dir" {
+			if err := m.upper.Mkdir(name, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := m.upper.WriteFile(name, []byte(strings.Repeat(name, 400)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.keep(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := os.ReadFile(m.archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const trailer = 1024 // says nothing
+	for size := range len(all) + 1 {
+		if err := os.WriteFile(m.archive, all[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if size%64 > 1 && size < len(all)-trailer-1 {
+			continue
+		}
+		if err := open().fill(); (err == nil) != (size >= len(all)-trailer) {
+			t.Errorf("%d bytes of %d: %v", size, len(all), err)
+		}
+	}
+}
