@@ -290,7 +290,7 @@ func (b *box) fillHome(fds []int) error {
 	b.memory = m
 	if err := m.fill(); err != nil {
 		m.partial = true
-		b.notice(fmt.Sprintf("what earlier turns changed in the home directory cannot all be brought back, and what this one changes is not kept: %v", err))
+		b.notice(fmt.Sprintf("what earlier turns changed in the home directory cannot all be brought back, and what this one changes is not kept (remove the file to begin anew): %v", err))
 	}
 	// What is on the disk was cleared before, and had nothing of this in it.
 	if err := clearWayIn(m.upper, b.head.(*firstProcess).planOfFiles()); err != nil {
