@@ -213,7 +213,7 @@ func (p *firstProcess) kill() {
 	if p.id != 0 {
 		_ = syscall.Kill(p.id, syscall.SIGKILL) // it may have ended, but it was not waited for
 	} else {
-		_ = unix.Shutdown(int(p.socket.Fd()), unix.SHUT_WR) // it ends as soon as it has nothing else to do
+		p.hangUp() // it ends as soon as it has nothing else to do
 	}
 }
 
@@ -272,7 +272,7 @@ func waitFor(pid int) (Status, error) {
 func (p *firstProcess) giveUp() {
 	p.stopped.Do(func() { close(p.stop) })
 	if p.up() == nil {
-		_ = unix.Shutdown(int(p.socket.Fd()), unix.SHUT_WR)
+		p.hangUp()
 	}
 }
 

@@ -69,6 +69,15 @@ func (l *line) send(packet []byte, fds ...int) error {
 	return shim.SendPacket(int(l.socket.Fd()), packet, fds)
 }
 
+// hangUp says that nothing more will be sent.
+func (l *line) hangUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		_ = unix.Shutdown(int(l.socket.Fd()), unix.SHUT_WR) // the other side may be gone
+	}
+}
+
 func (l *line) packet() ([]byte, []int, error) { return shim.ReceivePacket(int(l.socket.Fd())) }
 
 func (l *line) close() {
