@@ -201,17 +201,18 @@ func childOf(t *testing.T, dir string, parent int) bool {
 	return err == nil && strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", parent)) && !strings.Contains(string(status), "State:\tZ")
 }
 
-// Ending one in several ways at once uses no descriptor that may be another file's by then. The race detector sees it.
-func TestEndsMeet(t *testing.T) {
-	for range 20 {
-		p := begin().(*firstProcess)
-		if err := p.up(); err != nil {
+// Who hangs up while another one closes uses no descriptor that may be another file's by then. The race detector sees it.
+func TestHangUpMeetsClose(t *testing.T) {
+	for range 100 {
+		l, theirs, err := newLine()
+		if err != nil {
 			t.Fatal(err)
 		}
 		var ends sync.WaitGroup
-		for _, end := range []func(){p.kill, p.giveUp, p.close} {
+		for _, end := range []func(){l.hangUp, l.close, l.hangUp} {
 			ends.Go(end)
 		}
 		ends.Wait()
+		theirs.Close()
 	}
 }
