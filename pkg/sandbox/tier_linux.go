@@ -315,9 +315,11 @@ func (b *box) serve(fds []int) error {
 				case *net.UDPConn:
 					b.until(conn.Close, func() error { return b.gateway.ServeDNS(conn) })
 				case *net.IPConn:
-					r := b.gateway.Refusals(conn)
-					b.refusals = append(b.refusals, r)
-					go func() { _ = r.Serve() }()
+					var r *gateway.Refusals
+					if r, err = b.gateway.Refusals(conn); err == nil {
+						b.refusals = append(b.refusals, r)
+						go func() { _ = r.Serve() }()
+					}
 				}
 			}
 		}

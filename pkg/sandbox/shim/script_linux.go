@@ -98,16 +98,16 @@ func none() first.Arg { return first.Value(0) }
 
 // listen listens on the plan's ports and hands all listeners to the parent.
 func (b *builder) listen() {
-	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Refusals}
+	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Refusals, first.Unreachables}
 	families := []int{unix.AF_INET}
 	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
 		families = append(families, unix.AF_INET6)
 		netlink := b.Call(unix.SYS_SOCKET, first.Value(unix.AF_NETLINK), first.Value(unix.SOCK_RAW|unix.SOCK_CLOEXEC), first.Value(unix.NETLINK_ROUTE)).Result()
 		b.RouteLocally(netlink, unix.AF_INET6)
 		b.Close(netlink)
-		refusals := b.NewSlot()
-		b.HearRefusals(refusals, unix.AF_INET6)
-		listeners = append(listeners, refusals)
+		refusals, unreachables := b.NewSlot(), b.NewSlot()
+		b.HearRefusals(refusals, unreachables, unix.AF_INET6)
+		listeners = append(listeners, refusals, unreachables)
 	}
 	for _, family := range families {
 		for _, port := range b.plan.Ports {

@@ -7,13 +7,14 @@ import (
 
 // What the general script leaves in slots.
 const (
-	Tree      Slot = iota + 1 // a tmpfs, not mounted anywhere yet: all that the sandbox has of its own lies in directories of it
-	Proc                      // the process namespace's own /proc, likewise
-	NamesUDP                  // listens for questions to name servers, whatever the address
-	NamesTCP                  //
-	Refusals                  // a raw socket: gets what TCP answers where nothing listens
-	Umask                     // the caller's, which the command is to have
-	Generally                 // the last slot in use
+	Tree         Slot = iota + 1 // a tmpfs, not mounted anywhere yet: all that the sandbox has of its own lies in directories of it
+	Proc                         // the process namespace's own /proc, likewise
+	NamesUDP                     // listens for questions to name servers, whatever the address
+	NamesTCP                     //
+	Refusals                     // a raw socket: gets what TCP answers where nothing listens
+	Unreachables                 // a raw socket: gets what ICMP answers to UDP there
+	Umask                        // the caller's, which the command is to have
+	Generally                    // the last slot in use
 )
 
 // Directories and files of Tree.
@@ -108,21 +109,16 @@ func network(s *Script) {
 	// Without this an answer would come from another address than the one that was asked.
 	s.Call(syscall.SYS_SETSOCKOPT, In(NamesUDP), Value(syscall.IPPROTO_IP), Value(syscall.IP_PKTINFO), s.Data(appendUint32(nil, 1)), Value(4))
 	s.Listen(NamesTCP, syscall.AF_INET, syscall.SOCK_STREAM, 53)
-	s.HearRefusals(Refusals, syscall.AF_INET)
+	s.HearRefusals(Refusals, Unreachables, syscall.AF_INET)
 }
 
-// HearRefusals opens a socket that gets a copy of each packet with which TCP refuses a connection because nothing listens
-// on a port, and of no other: the gateway knows what is refused elsewhere.
-func (s *Script) HearRefusals(into Slot, family int) {
-	s.Call(syscall.SYS_SOCKET, Value(family), Value(syscall.SOCK_RAW|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), Value(syscall.IPPROTO_TCP)).Into(into)
-	// The header of IPv4 is there, and its length in it; that of IPv6 is not.
-	length := syscall.SockFilter{Code: syscall.BPF_LDX | syscall.BPF_B | syscall.BPF_MSH}
-	if family == syscall.AF_INET6 {
-		length = syscall.SockFilter{Code: syscall.BPF_LDX | syscall.BPF_W | syscall.BPF_IMM}
-	}
+// HearRefusals opens sockets that get a copy of each packet with which the kernel answers where nothing listens on a port, and of no
+// other: of those with which TCP refuses a connection, and those with which ICMP refuses UDP. The gateway knows what is refused elsewhere.
+func (s *Script) HearRefusals(tcp, udp Slot, family int) {
 	const sequenceAt, flagsAt, flags, resetAndAck = 4, 13, 0x3f, 0x14
-	filter := []syscall.SockFilter{
-		length,
+	refused := []syscall.SockFilter{
+		// The header of IPv4 is there, and its length in it; that of IPv6 is not.
+		{Code: syscall.BPF_LDX | syscall.BPF_B | syscall.BPF_MSH},
 		{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_IND, K: sequenceAt},
 		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: 0, Jf: 4}, // there was no connection
 		{Code: syscall.BPF_LD | syscall.BPF_B | syscall.BPF_IND, K: flagsAt},
@@ -131,6 +127,25 @@ func (s *Script) HearRefusals(into Slot, family int) {
 		{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)},
 		{Code: syscall.BPF_RET | syscall.BPF_K, K: 0},
 	}
+	icmp, portUnreachable := syscall.IPPROTO_ICMP, uint32(0x0303) // type and code
+	if family == syscall.AF_INET6 {
+		refused[0] = syscall.SockFilter{Code: syscall.BPF_LDX | syscall.BPF_W | syscall.BPF_IMM}
+		icmp, portUnreachable = syscall.IPPROTO_ICMPV6, 0x0104
+	}
+	unreachable := []syscall.SockFilter{
+		refused[0],
+		{Code: syscall.BPF_LD | syscall.BPF_H | syscall.BPF_IND, K: 0},
+		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: portUnreachable, Jf: 1},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: 0},
+	}
+	s.hear(tcp, family, syscall.IPPROTO_TCP, refused)
+	s.hear(udp, family, icmp, unreachable)
+}
+
+// hear opens a raw socket that gets what a filter lets through.
+func (s *Script) hear(into Slot, family, protocol int, filter []syscall.SockFilter) {
+	s.Call(syscall.SYS_SOCKET, Value(family), Value(syscall.SOCK_RAW|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), Value(protocol)).Into(into)
 	program, size := Filter(s, filter)
 	s.Call(syscall.SYS_SETSOCKOPT, In(into), Value(syscall.SOL_SOCKET), Value(syscall.SO_ATTACH_FILTER), program, Value(size))
 }
