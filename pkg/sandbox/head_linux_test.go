@@ -106,7 +106,7 @@ func children(t *testing.T) int {
 			continue // a thread that ended
 		}
 		for _, pid := range strings.Fields(string(data)) {
-			// What was started has its arguments wiped, and what was not yet has no other name.
+			// What was started has no arguments any more, and what was not yet has no other name.
 			if name, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil && (string(name) == first.Name+"\n" || string(name) == "exe\n") {
 				n++
 			}

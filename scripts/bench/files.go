@@ -61,6 +61,11 @@ func (b *place) fileWork(ctx context.Context) error {
 	if err := b.inOut(ctx, runs, "go build, nothing new", module, "go", "build", "-o", "program", "."); err != nil {
 		return err
 	}
+	// An agent does many things in one sandbox: there its start, and what the first look at each file takes, do not count.
+	const many = `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do go build -o program . || exit; done`
+	if err := b.inOut(ctx, runs, "go build, nothing new, 20 times", module, "sh", "-c", many); err != nil {
+		return err
+	}
 	const change = `printf 'package main\n\nconst changed = %s\n' "$(date +%s%N)" > changed.go; exec go build -o program .`
 	return b.inOut(ctx, runs, "go build, a file changed", module, "sh", "-c", change)
 }

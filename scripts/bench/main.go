@@ -1,4 +1,4 @@
-// Bench measures sesame against its peers, in turn in one run, so that a noisy machine
+// Bench measures sesame against its peers, by turns in one run, so that a noisy machine
 // slows both: quote the ratios.
 //
 //	go run ./scripts/bench          all of it
@@ -16,6 +16,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -153,11 +154,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.Builder.Write(p)
 }
 
-// measure runs the sides in turn and returns the times of each.
+// measure runs the sides, each time in another order, and returns the times of each: what one of them leaves behind for the kernel
+// to take apart, and how warm it leaves the processor, is the next one's.
 func (b *place) measure(ctx context.Context, runs int, sides ...side) ([][]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
 	for i := range runs + 2 { // two to warm up
-		for k, s := range sides {
+		for _, k := range rand.Perm(len(sides)) {
+			s := sides[k]
 			if s.prepare != nil {
 				if err := s.prepare(); err != nil {
 					return nil, err
@@ -175,7 +178,7 @@ func (b *place) measure(ctx context.Context, runs int, sides ...side) ([][]time.
 	return times, nil
 }
 
-// compare runs the sides in turn and prints each one's times and its ratio, run by run, to the last.
+// compare measures the sides and prints each one's times and its ratio, run by run, to the last.
 func (b *place) compare(ctx context.Context, runs int, sides ...side) error {
 	times, err := b.measure(ctx, runs, sides...)
 	if err != nil {

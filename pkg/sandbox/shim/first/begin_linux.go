@@ -79,35 +79,25 @@ func Early() *Beginning { return early.Swap(nil) }
 // be called from main, because all that a large program initialises before main would be waited for; this package needs next to no
 // others, and Go initialises a package as soon as it can.
 func init() {
-	switch arguments, environment := given(); {
+	switch arguments := given(); {
 	case firstIs(arguments, Name):
 		forkAndEnd()
 	case runsSandbox(arguments):
-		early.Store(beginHere(arguments, environment)) // if that is not possible somebody else begins one
+		early.Store(beginHere()) // if that is not possible somebody else begins one
 	}
 }
 
-// beginHere forks the first process off this one, on the main thread, which lasts. All that this program knows yet is what it was
-// given, and its copy forgets that, where Go has put it as well.
-func beginHere(arguments, environment []byte) *Beginning {
-	texts := syscall.Environ()
-	missing := -len(texts)
-	for _, c := range environment {
-		if c == 0 {
-			missing++
-		}
-	}
-	if missing != 0 {
-		return nil // a variable is there twice, and nobody finds the copy of the second
-	}
-	for _, b := range [][]byte{arguments, environment} {
-		texts = append(texts, unsafe.String(unsafe.SliceData(b), len(b)))
+// beginHere forks the first process off this one, on the main thread, which lasts.
+func beginHere() *Beginning {
+	own := ownMemory()
+	if own == nil {
+		return nil
 	}
 	b, theirs, err := beginning()
 	if err != nil {
 		return nil
 	}
-	pid, errno := fork(0, uintptr(theirs), texts)
+	pid, errno := fork(0, uintptr(theirs), own)
 	syscall.Close(theirs)
 	if errno != 0 {
 		syscall.Close(b.Socket)
@@ -131,15 +121,14 @@ func forkAndEnd() {
 	exit(0)
 }
 
-// fork forks a process that makes a sandbox and is told about it on a socket. It forgets some texts.
-func fork(flags, theirs uintptr, forget []string) (pid uintptr, errno syscall.Errno) {
-	script, err := general()
-	if err != nil {
+// fork forks a process that makes a sandbox and is told about it on a socket. It does not get the memory that is this process's own.
+func fork(flags, theirs uintptr, own []memory) (pid uintptr, errno syscall.Errno) {
+	if _, err := general(unsafe.Slice((*byte)(unsafe.Pointer(&generally)), unsafe.Sizeof(generally))); err != nil {
 		return 0, syscall.E2BIG
 	}
 	// Go has raised the limit of open files, and gives it back what it was before it executes something.
 	_ = syscall.Exec("", nil, nil)
-	return forkAndLive(flags, theirs, unsafe.Pointer(&script.memory[0]), forget)
+	return forkAndLive(flags, theirs, own, uintptr(syscall.Getpagesize()))
 }
 
 // processors is how many this process may use, 0 if it need not be told: what is done until the command runs is done one after
@@ -164,35 +153,26 @@ func Ready() {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func forkAndLive(flags, theirs uintptr, script unsafe.Pointer, forget []string) (pid uintptr, errno syscall.Errno) {
+func forkAndLive(flags, theirs uintptr, own []memory, page uintptr) (pid uintptr, errno syscall.Errno) {
 	// A handler of Go's must not run in the copy.
 	life.packet[0] = ^uint64(0)
 	try(syscall.SYS_RT_SIGPROCMASK, setSignals, uintptr(unsafe.Pointer(&life.packet)), uintptr(unsafe.Pointer(&life.mask)), 8)
-	pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if len(own) > 0 {
+		errno = keep(own, uintptr(unsafe.Pointer(&own)), page)
+	}
+	if errno == 0 {
+		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	}
 	if errno == 0 && pid == 0 {
-		for i := 0; i < len(forget); i++ {
-			wipe(forget[i])
-		}
 		if theirs != socket {
 			if _, errno = call(syscall.SYS_DUP3, theirs, socket, syscall.O_CLOEXEC, 0, 0, 0); errno != 0 {
 				exit(1)
 			}
 		}
-		live(script)
+		live(unsafe.Pointer(&generally))
 	}
 	try(syscall.SYS_RT_SIGPROCMASK, setSignals, uintptr(unsafe.Pointer(&life.mask)), 0, 8)
 	return pid, errno
-}
-
-// wipe writes zeros over a text.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func wipe(text string) {
-	for i := 0; i < len(text); i++ {
-		*(*byte)(unsafe.Add(unsafe.Pointer(unsafe.StringData(text)), i)) = 0
-	}
 }
 
 // runsSandbox tells a command line that probably runs something in a sandbox. If it does not, what was begun ends with this process.
@@ -225,38 +205,29 @@ func cut(line []byte) (arg, rest []byte) {
 	return line, nil
 }
 
-// given is the memory in which the kernel has left this program's arguments, with a zero behind each, and its environment.
-func given() (arguments, environment []byte) {
-	fd, err := syscall.Open("/proc/self/stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil
-	}
-	defer syscall.Close(fd)
-	text := make([]byte, 1024)
-	n, err := syscall.Read(fd, text)
-	if err != nil {
-		return nil, nil
-	}
-	const state, argStart, envStart = 3, 48, 50 // see proc_pid_stat(5); before them is the program's name, in (), with whatever in it
-	var fields [envStart + 2]uintptr
-	at := n
-	for at > 0 && text[at-1] != ')' {
-		at--
-	}
-	for field := state - 1; at < n && field < len(fields); at++ {
-		switch c := text[at]; {
-		case c == ' ':
-			field++
-		case c >= '0' && c <= '9':
-			fields[field] = fields[field]*10 + uintptr(c-'0')
-		}
-	}
-	return between(fields[argStart], fields[argStart+1]), between(fields[envStart], fields[envStart+1])
-}
+// given are this program's arguments, with a zero behind each.
+func given() []byte { return contents("/proc/self/cmdline") }
 
-func between(start, end uintptr) []byte {
-	if start == 0 || end < start {
+// contents are those of a file, nil if it cannot be read.
+func contents(path string) []byte {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
 		return nil
 	}
-	return unsafe.Slice(*(**byte)(unsafe.Pointer(&start)), end-start)
+	defer syscall.Close(fd)
+	const page = 4096
+	text, n := make([]byte, page), 0
+	for {
+		more, err := syscall.Read(fd, text[n:])
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return nil
+		case more == 0:
+			return text[:n]
+		}
+		if n += max(more, 0); n == len(text) {
+			text = append(text, make([]byte, len(text))...)
+		}
+	}
 }

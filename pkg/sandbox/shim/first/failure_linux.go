@@ -1,6 +1,9 @@
 package first
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 // Failure says what a sandbox failed in: At is from a Message, and the script the one that the parent sent, if it did.
 func Failure(at int, script *Script) string {
@@ -16,7 +19,7 @@ func Failure(at int, script *Script) string {
 	case at < AtStep:
 		return "preparation"
 	case at < AtStep+NextScript:
-		script, _ = general() // it was made before
+		script, _ = general(make([]byte, unsafe.Sizeof(generally))) // it was made before
 		at -= AtStep
 	default:
 		at -= AtStep + NextScript

@@ -40,10 +40,13 @@ const (
 // what the machine can reach (AI_ADDRCONFIG) do not ask for IPv4 at all. It lies in the range of made-up addresses, at its end.
 var HostAddress = [4]byte{198, 19, 255, 254}
 
+// generally is the memory of the script with which a first process begins.
+var generally [12 << 10 / 8]uint64
+
 // general is what every sandbox needs, whatever its policy: it is carried out while the parent still finds out about that.
-func general() (*Script, error) {
-	const size, forSteps = 12 << 10, 8 << 10
-	s := NewScript(make([]byte, size), forSteps, Generally)
+func general(memory []byte) (*Script, error) {
+	const forSteps = 8 << 10
+	s := NewScript(memory, forSteps, Generally)
 	s.Call(syscall.SYS_UMASK, Value(0)).Into(Umask)
 	s.Topic("network", "")
 	network(s)
