@@ -192,7 +192,8 @@ func serviceHosts(url string) ([]sandbox.HostRule, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.host == "ampcode.com" || strings.HasSuffix(s.host, ".ampcode.com") {
+	const https, http = 443, 80
+	if (s.host == "ampcode.com" || strings.HasSuffix(s.host, ".ampcode.com")) && (s.port == https || s.port == http) {
 		return hosts, nil
 	}
 	return append(hosts, sandbox.HostRule{Host: s.host, Port: s.port}), nil

@@ -73,7 +73,7 @@ const dnsPort = 53
 
 func (c *Capture) take(from net.Addr) (expectation, bool) {
 	tcp, ok := from.(*net.TCPAddr)
-	if !ok {
+	if !ok || tcp.IP.String() != localAddress { // other users may have the port at other addresses
 		return expectation{}, false
 	}
 	c.mu.Lock()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,9 @@ import (
 
 // maxDenials bounds the list: what is refused is chosen by the sandboxed program.
 const maxDenials = 1000
+
+// manyOthers stands for all targets that come when there are too many.
+var manyOthers = Denial{Target: "other-targets", Reason: "more than are told one by one"}
 
 // Denial is a target that was refused, to whom, and how often.
 type Denial struct {
@@ -30,7 +34,7 @@ type denials struct {
 
 func (d *denials) add(by Asker, target, reason string) {
 	// The sandboxed program chose these bytes; a terminal will show them.
-	key := Denial{Target: printable(target), Reason: printable(reason)}
+	key := Denial{Target: oneWord(target), Reason: printable(reason)}
 	if by != nil {
 		key.Program = programName(by())
 	}
@@ -38,9 +42,11 @@ func (d *denials) add(by Asker, target, reason string) {
 	i, ok := d.index[key]
 	if !ok {
 		if len(d.list) >= maxDenials {
-			d.mu.Unlock()
-			return
+			key = manyOthers
+			i, ok = d.index[key]
 		}
+	}
+	if !ok {
 		i = len(d.list)
 		d.index[key] = i
 		d.list = append(d.list, key)
@@ -57,7 +63,7 @@ func (d *denials) add(by Asker, target, reason string) {
 func (d *denials) has(target string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.targets[printable(target)]
+	return d.targets[oneWord(target)]
 }
 
 func (d *denials) all() []Denial {
@@ -79,6 +85,16 @@ func programName(s string) string {
 		}
 		return '?'
 	}, s[:min(len(s), maxProgram)])
+}
+
+// oneWord is what a name, an address or what somebody calls one looks like: it cannot be taken for more than that in the middle of a line.
+func oneWord(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(`._-:*[]%\`, r)) {
+			return r
+		}
+		return '?'
+	}, printable(cmp.Or(s, ".")))
 }
 
 func printable(s string) string {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -45,6 +46,32 @@ func TestDenialsAreCounted(t *testing.T) {
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("got %+v, want %+v", got[i], want[i])
+		}
+	}
+}
+
+// A name that is refused cannot say what to do, and one that comes late is not hidden by those before.
+func TestDenialsSayNoMoreThanNames(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range maxDenials {
+		w.g.denials.add(nil, strconv.Itoa(i), "")
+	}
+	for _, name := range []string{"late.example", "later.example"} {
+		w.g.denials.add(nil, name, "")
+	}
+	got := w.g.Denials()
+	if last := got[len(got)-1]; len(got) != maxDenials+1 || last.Count != 2 || last.Reason == "" {
+		t.Errorf("%d are told, %+v the last one", len(got), last)
+	}
+	for target, want := range map[string]string{
+		"pypi.org (allow it with --allow-host evil.com": "pypi.org??allow?it?with?--allow-host?evil.com",
+		"a\x1b[2Jb\n":       `a\x1b[2Jb\n`,
+		"[2001:db8::1]:443": "[2001:db8::1]:443",
+		"*.x_y-z.example":   "*.x_y-z.example",
+		"":                  ".",
+	} {
+		if got := oneWord(target); got != want {
+			t.Errorf("%q is told as %q, want %q", target, got, want)
 		}
 	}
 }

@@ -126,11 +126,7 @@ func dialThrough(ctx context.Context, proxy *url.URL, hostport string) (net.Conn
 		conn.Close()
 		return nil, fmt.Errorf("proxy %s refused %s: %s", proxy.Redacted(), hostport, resp.Status)
 	}
-	if br.Buffered() > 0 {
-		conn.Close()
-		return nil, fmt.Errorf("proxy %s spoke before the tunnel was used", proxy.Redacted())
-	}
-	return conn, nil
+	return readFirst(conn, nil, br), nil // a host that speaks first may have done so
 }
 
 // privatePrefixes are addresses that are somebody's own network besides those that

@@ -78,8 +78,9 @@ func (g *Gateway) Serve(l net.Listener) error { return g.serve(l, g.conns, g.han
 const maxQueries = 64
 
 // maxConns bounds the connections passed on at once, so that the sandbox cannot use up the
-// descriptors of the process that holds it. Each takes six at most: two sockets, and the pipes of splice both ways.
-func maxConns() int { return max(16, min(descriptorLimit()/12, 4096)) }
+// descriptors of the process that holds it. Each takes two; pipes of splice are there for what is on the way only, and where there are none
+// it goes without.
+func maxConns() int { return max(16, min(descriptorLimit()/4, 4096)) }
 
 func (g *Gateway) serve(l net.Listener, slots chan struct{}, handle func(net.Conn)) error {
 	return acceptEach(l, func(conn net.Conn) error { return g.begin(conn, slots, handle) })
@@ -176,11 +177,14 @@ func (g *Gateway) targetOf(local net.Addr) (target, bool) {
 	return g.allow(t)
 }
 
+const localAddress = "127.0.0.1"
+
 // allow finds the rule for a target.
 func (g *Gateway) allow(t target) (target, bool) {
 	rule, ok := g.rules.Find(t.host, t.port)
-	if addr, err := netip.ParseAddr(t.host); !ok && err == nil && addr.IsLoopback() {
-		// A rule for "localhost" is reached by the address that every hosts file gives it.
+	if !ok && t.host == localAddress {
+		// A rule for "localhost" is reached by the address that every hosts file gives it, and by no other: on those other servers may listen,
+		// those of the sandbox among them.
 		rule, ok = g.rules.Find("localhost", t.port)
 	}
 	t.rule = rule
@@ -208,6 +212,8 @@ func (g *Gateway) passTo(conn net.Conn, t target) {
 		err = g.swap.pass(conn, t)
 	case t.port == 443 && t.name:
 		err = g.passTLS(conn, t)
+	case t.port == 80 && t.name:
+		err = g.passHTTP(conn, t)
 	default:
 		err = g.passAny(conn, t)
 	}
@@ -321,7 +327,7 @@ func checkName(sni string, t target) error {
 		return &refusedError{"TLS without a server name"}
 	}
 	if name, ok := CanonicalName(sni); !ok || name != t.host {
-		return &refusedError{fmt.Sprintf("TLS server name %s", printable(sni))}
+		return &refusedError{fmt.Sprintf("TLS server name %s", oneWord(sni))}
 	}
 	return nil
 }

@@ -50,3 +50,36 @@ func TestNoHeaderBringsTheKeyBack(t *testing.T) {
 		}
 	}
 }
+
+// Nor does one that puts it where no server of a known make would, nor one that writes it in other letters.
+func TestNoPartOfAnAnswerBringsTheKeyBack(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		key := r.Header.Get("X-Api-Key")
+		status, body := "200", "Content-Length: 0\r\n"
+		if r.URL.Path == "/upgrade" {
+			status, body = "101", "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 103 "+key+"\r\n"+key+": x\r\n\r\nHTTP/1.1 "+status+" "+key+"\r\n"+body+
+			key+": x\r\nX-Upper: "+strings.ToUpper(key)+"\r\nTrailer: "+key+"\r\n\r\n")
+	}))
+	defer s.Close()
+	for _, path := range []string{"/", "/upgrade"} {
+		w, _ := swapWorld(t, s, true)
+		addr, _ := w.lookup("example.com")
+		c := w.connect(addr, 80)
+		upgrade := map[string]string{"/upgrade": "Connection: Upgrade\r\nUpgrade: websocket\r\n", "/": "Connection: close\r\n"}[path]
+		if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: example.com\r\nX-Api-Key: "+placeholder+"\r\n"+upgrade+"\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(c)
+		if !strings.Contains(string(answer), "X-Upper: "+placeholder) || strings.Contains(strings.ToLower(string(answer)), strings.ToLower(realKey)) {
+			t.Errorf("%s: the answer is %q", path, answer)
+		}
+	}
+}

@@ -269,7 +269,7 @@ func (s *swapServer) admit(next http.Handler) http.Handler {
 		}
 		t := swapConnOf(r).target
 		if name := strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), ".")); name != s.swap.Host && name != t.host || port != "" && port != strconv.Itoa(t.port) {
-			s.gateway.deny(t, "HTTP for the host "+printable(r.Host))
+			s.gateway.deny(t, "HTTP for the host "+oneWord(r.Host))
 			panic(http.ErrAbortHandler)
 		}
 		if r.Method == http.MethodTrace || r.Method == http.MethodConnect {
@@ -300,6 +300,8 @@ func (s *swapServer) rewrite(r *httputil.ProxyRequest) {
 	if _, ok := r.Out.Header["User-Agent"]; !ok {
 		r.Out.Header["User-Agent"] = nil
 	}
+	// The key is looked for in what comes back.
+	r.Out.Header.Set("Accept-Encoding", "identity")
 	for _, name := range keyHeaders {
 		for i, v := range r.Out.Header[name] {
 			r.Out.Header[name][i] = strings.ReplaceAll(v, s.swap.Placeholder, s.swap.Key())
@@ -316,13 +318,17 @@ func (s *swapServer) roundTrip(r *http.Request) (*http.Response, error) {
 	return swapConnOf(r).upstream.RoundTrip(r.WithContext(ctx))
 }
 
-// hideKey keeps a header or trailer of the answer from bringing the key back in.
+// hideKey keeps an answer from bringing the key back in, as far as that stands there in plain.
 func (s *swapServer) hideKey(r *http.Response) error {
+	r.Status = fmt.Sprintf("%d %s", r.StatusCode, http.StatusText(r.StatusCode))
 	s.hideKeyIn(r.Header)
 	if r.StatusCode != http.StatusSwitchingProtocols { // its body is a connection, and has no trailer
 		body := r.Body
 		if from := swapConnOf(r.Request).records; from != nil && r.ContentLength >= bulk {
 			body = &bulkBody{body, from}
+		}
+		if key := s.swap.Key(); key != "" {
+			body = newKeyless(body, key, s.swap.Placeholder)
 		}
 		r.Body = &trailed{ReadCloser: body, atEnd: func() { s.hideKeyIn(r.Trailer) }}
 	}
@@ -331,9 +337,16 @@ func (s *swapServer) hideKey(r *http.Response) error {
 
 func (s *swapServer) hideKeyIn(header map[string][]string) {
 	key := s.swap.Key()
-	for _, values := range header {
+	lower := strings.ToLower(key)
+	for name, values := range header {
+		if strings.Contains(strings.ToLower(name), lower) {
+			delete(header, name)
+			continue
+		}
 		for i, v := range values {
-			values[i] = strings.ReplaceAll(v, key, s.swap.Placeholder)
+			if values[i] = strings.ReplaceAll(v, key, s.swap.Placeholder); strings.Contains(strings.ToLower(values[i]), lower) {
+				values[i] = s.swap.Placeholder // in other letters
+			}
 		}
 	}
 }

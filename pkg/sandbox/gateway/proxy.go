@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
@@ -54,8 +52,8 @@ func (p *Proxy) Close() error { return p.listener.Close() }
 // Serve passes connections on until the proxy is closed.
 func (p *Proxy) Serve() error { return p.gateway.serve(p.listener, p.gateway.conns, p.handle) }
 
-// maxProxyHead bounds a request to the proxy without its body.
-const maxProxyHead = 64 << 10
+// maxHead bounds a request without its body.
+const maxHead = 64 << 10
 
 // handle serves one request, CONNECT or one with an absolute URL (RFC 9112, 3.2). From then on the connection is one
 // to the host that it named, under the same rules as if it had been captured.
@@ -64,7 +62,7 @@ func (p *Proxy) handle(conn net.Conn) {
 		reset(conn)
 		return
 	}
-	br := bufio.NewReader(io.LimitReader(conn, maxProxyHead))
+	br := bufio.NewReader(io.LimitReader(conn, maxHead))
 	req, err := http.ReadRequest(br)
 	if err != nil {
 		answer(conn, http.StatusBadRequest, "this is an HTTP proxy, and that was no request for one")
@@ -137,50 +135,6 @@ func proxyTarget(req *http.Request) (target, error) {
 		return target{}, fmt.Errorf("%s is neither a host name nor an address in the usual form", printable(host))
 	}
 	return target{host: name, port: int(n), name: true}, nil
-}
-
-// hopHeaders are between the client and the proxy only.
-var hopHeaders = []string{"Proxy-Authorization", "Proxy-Connection", "Proxy-Authenticate", "Keep-Alive", "Te", "Connection"}
-
-// originForm is the head of a request as the host itself gets it. It is the last one on its connection, since the next
-// could be for another host; unless the connection changes to another protocol.
-func originForm(req *http.Request, t target) []byte {
-	upgrade := ""
-	for _, v := range req.Header.Values("Connection") {
-		for option := range strings.SplitSeq(v, ",") {
-			if option = textproto.TrimString(option); strings.EqualFold(option, "Upgrade") {
-				upgrade = req.Header.Get("Upgrade")
-			} else if option != "" && !strings.EqualFold(option, "close") {
-				req.Header.Del(option)
-			}
-		}
-	}
-	for _, name := range hopHeaders {
-		req.Header.Del(name)
-	}
-	if upgrade == "" {
-		req.Header.Del("Upgrade")
-		req.Header.Set("Connection", "close")
-	} else {
-		req.Header.Set("Connection", "Upgrade")
-	}
-	// These two say where the body ends, which goes on as it comes.
-	if len(req.TransferEncoding) > 0 {
-		req.Header.Del("Content-Length")
-		req.Header.Set("Transfer-Encoding", strings.Join(req.TransferEncoding, ", "))
-	}
-	host := t.host
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	if t.port != 80 {
-		host += ":" + strconv.Itoa(t.port)
-	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", req.Method, req.URL.RequestURI(), host)
-	_ = req.Header.Write(&b) // into memory
-	b.WriteString("\r\n")
-	return b.Bytes()
 }
 
 // readFirst is a connection that first reads what is in head and in the reader's buffer.
