@@ -15,6 +15,7 @@ func TestInTierLandlock(t *testing.T) {
 	if os.Getenv(tierVariable) != "" {
 		return // these are the tests that are run again
 	}
+	t.Parallel() // most of a test is waiting
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

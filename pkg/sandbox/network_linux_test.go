@@ -116,6 +116,33 @@ func TestAllowedNameWithPortMayBePrivate(t *testing.T) {
 	}
 }
 
+// A rule for localhost is not one for the other addresses of the loopback interface, where other users listen, and in one tier the sandbox.
+func TestLocalhostIsNoOtherAddress(t *testing.T) {
+	h := newHost(t)
+	s, _ := hostServer(t)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.77:"+port(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	reached := make(chan struct{}, 1)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			reached <- struct{}{}
+			c.Close()
+		}
+	}()
+	h.allow("localhost:" + port(t, s))
+	if out := h.sh(`curl -sS -m 10 http://127.0.0.1:` + port(t, s) + `/; curl -sS -m 10 http://127.0.0.77:` + port(t, s) + `/ 2>&1 || true`); !strings.HasPrefix(out, "SERVED") {
+		t.Errorf("the allowed server says %q", out)
+	}
+	select {
+	case <-reached:
+		t.Error("another address was reached")
+	default:
+	}
+}
+
 // A program that asks a name server of its own choice gets the same answers.
 func TestEveryNameServerIsOurs(t *testing.T) {
 	h := newHost(t)

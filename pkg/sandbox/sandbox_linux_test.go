@@ -272,6 +272,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		return // all the others ran as one
 	}
+	t.Parallel()
 	// They want a cache of root's, the same again, and the sources.
 	const without = "^(TestAsOrdinaryUser|TestLanguageServer|TestLargeTransferTakesNoMemory|TestPromisesHaveTests)$"
 	cmd := ordinaryUser(t, 31337)
