@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A repository that was made in the sandbox stays one outside: its configuration keeps what says where it comes from and
@@ -33,12 +34,16 @@ var harmlessSettings = map[string][]string{
 }
 
 // What is understood of a file of configuration, line by line. What git would read otherwise, with quotes, escapes or a line
-// that goes on, is none of it.
+// that goes on, is none of it. They are compiled when they are first used: most starts have no use for them.
 var (
-	configSection = regexp.MustCompile(`^[ \t]*\[([A-Za-z0-9-]+)(?:[ \t]+"([^"\\[:cntrl:]]*)")?\][ \t]*$`)
-	configSetting = regexp.MustCompile(`^[ \t]*([A-Za-z][A-Za-z0-9-]*)[ \t]*(?:=[ \t]*([^"\\#;[:cntrl:]]*))?$`)
-	configNothing = regexp.MustCompile(`^[ \t]*(?:[#;][^\x00\r]*)?$`)
+	configSection = lazily(`^[ \t]*\[([A-Za-z0-9-]+)(?:[ \t]+"([^"\\[:cntrl:]]*)")?\][ \t]*$`)
+	configSetting = lazily(`^[ \t]*([A-Za-z][A-Za-z0-9-]*)[ \t]*(?:=[ \t]*([^"\\#;[:cntrl:]]*))?$`)
+	configNothing = lazily(`^[ \t]*(?:[#;][^\x00\r]*)?$`)
 )
+
+func lazily(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // harmlessConfig is what of a configuration git can follow without harm: all of it as it stands, or what is left when the
 // settings in taken are left out. leadsHere tells whether a core.worktree leads to where the repository is used anyway.
@@ -48,14 +53,14 @@ func harmlessConfig(data []byte, leadsHere func(worktree string) bool) (harmless
 	plain := true
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-		if configNothing.MatchString(line) {
+		if configNothing().MatchString(line) {
 			continue
 		}
-		if m := configSection.FindStringSubmatch(line); m != nil {
+		if m := configSection().FindStringSubmatch(line); m != nil {
 			section, header = strings.ToLower(m[1]), strings.TrimSpace(line)+"\n"
 			continue
 		}
-		m := configSetting.FindStringSubmatch(line)
+		m := configSetting().FindStringSubmatch(line)
 		if m == nil {
 			plain = false
 			if taken = append(taken, "what is not understood"); strings.Contains(line, "[") {

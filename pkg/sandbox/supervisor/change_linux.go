@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"maps"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +16,7 @@ type change struct {
 }
 
 // changes are the calls, those of every architecture and those of this one.
-var changes = func() map[uintptr]change {
+var changes = sync.OnceValue(func() map[uintptr]change {
 	m := map[uintptr]change{
 		unix.SYS_FCHMOD:    {-1, -1, 0, -1, chmod(1), false},
 		unix.SYS_FCHMODAT:  {0, 1, -1, -1, chmod(2), false},
@@ -23,11 +25,9 @@ var changes = func() map[uintptr]change {
 		unix.SYS_FCHOWNAT:  {0, 1, -1, 4, chown(2), false},
 		unix.SYS_UTIMENSAT: {0, 1, -1, 3, utimens(2, readTimespecs), false},
 	}
-	for nr, c := range changesHere {
-		m[nr] = c
-	}
+	maps.Copy(m, changesHere())
 	return m
-}()
+})
 
 // change makes the change where the sandbox may write, to what is the user's own.
 func (s *Supervisor) change(c *call, what change) error {

@@ -3,13 +3,15 @@ package supervisor
 import "golang.org/x/sys/unix"
 
 // changesHere are the older calls, which C libraries made before 2021.
-var changesHere = map[uintptr]change{
-	unix.SYS_CHMOD:     {-1, 0, -1, -1, chmod(1), false},
-	unix.SYS_CHOWN:     {-1, 0, -1, -1, chown(1), false},
-	unix.SYS_LCHOWN:    {-1, 0, -1, -1, chown(1), true},
-	unix.SYS_UTIME:     {-1, 0, -1, -1, utimens(1, readUtimbuf), false},
-	unix.SYS_UTIMES:    {-1, 0, -1, -1, utimens(1, readTimevals), false},
-	unix.SYS_FUTIMESAT: {0, 1, -1, -1, utimens(2, readTimevals), false},
+func changesHere() map[uintptr]change {
+	return map[uintptr]change{
+		unix.SYS_CHMOD:     {-1, 0, -1, -1, chmod(1), false},
+		unix.SYS_CHOWN:     {-1, 0, -1, -1, chown(1), false},
+		unix.SYS_LCHOWN:    {-1, 0, -1, -1, chown(1), true},
+		unix.SYS_UTIME:     {-1, 0, -1, -1, utimens(1, readUtimbuf), false},
+		unix.SYS_UTIMES:    {-1, 0, -1, -1, utimens(1, readTimevals), false},
+		unix.SYS_FUTIMESAT: {0, 1, -1, -1, utimens(2, readTimevals), false},
+	}
 }
 
 // readUtimbuf reads struct utimbuf: seconds.

@@ -128,7 +128,7 @@ func (s *Supervisor) decide(c *call) {
 	case unix.SYS_LISTEN:
 		s.listen(c)
 	default:
-		if change, ok := changes[uintptr(c.Nr)]; ok {
+		if change, ok := changes()[uintptr(c.Nr)]; ok {
 			c.answer(s.change(c, change))
 			return
 		}

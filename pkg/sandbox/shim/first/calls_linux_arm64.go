@@ -2,5 +2,8 @@ package first
 
 import "syscall"
 
-// sysNewfstatat has another name on each architecture.
-const sysNewfstatat = syscall.SYS_FSTATAT
+// Calls that have another name or number on each architecture.
+const (
+	sysNewfstatat = syscall.SYS_FSTATAT
+	sysGetcpu     = 168
+)

@@ -291,7 +291,7 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 	}
 }
 
-// The command has no descriptors but its streams, no signal blocked and the caller's limits and umask.
+// The command has no descriptors but its streams, no signal blocked and the caller's limits, umask and processors.
 func TestCommandHasWhatTheCallerHas(t *testing.T) {
 	p := beginInTest(t)
 	r, w, err := os.Pipe()
@@ -302,14 +302,14 @@ func TestCommandHasWhatTheCallerHas(t *testing.T) {
 	p.perform(w, func(s *Script) {
 		s.Call(syscall.SYS_OPENAT, Value(unix.AT_FDCWD), s.Text("/proc"), Value(syscall.O_RDONLY), Value(0)).Result() // left open, without O_CLOEXEC
 		s.Call(syscall.SYS_UMASK, In(Umask))
-		run(s, `ls /proc/self/fd | xargs; ulimit -Sn; umask; grep SigBlk /proc/self/status`)
+		run(s, `ls /proc/self/fd | xargs; ulimit -Sn; umask; grep SigBlk /proc/self/status; grep Cpus_allowed: /proc/self/status /proc/$PPID/status | cut -f2 | uniq`)
 	})
 	w.Close()
-	child, err := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -Sn").Output()
+	child, err := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -Sn; grep Cpus_allowed: /proc/self/status | cut -f2").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := strings.TrimSpace(string(child))
+	limit, processors, _ := strings.Cut(strings.TrimSpace(string(child)), "\n")
 	data, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestCommandHasWhatTheCallerHas(t *testing.T) {
 	mask := syscall.Umask(0)
 	syscall.Umask(mask)
 	// The shell has one more, with which it looks. Go has raised this process's own limit.
-	want := []string{"0 1 2 3", limit, fmt.Sprintf("%04o", mask), "SigBlk:\t0000000000000000"}
+	want := []string{"0 1 2 3", limit, fmt.Sprintf("%04o", mask), "SigBlk:\t0000000000000000", processors}
 	if !slices.Equal(lines, want) {
 		t.Errorf("%q, want %q", lines, want)
 	}

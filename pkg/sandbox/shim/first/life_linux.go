@@ -15,16 +15,19 @@ const maxSlots = 1 << 13
 // life is all that the first process remembers. In every other process it is of no use. Addresses are numbers: a pointer that is
 // stored is a matter of Go's collector.
 var life struct {
-	packet   [8]uint64  // a message, or a few numbers or letters for the kernel
-	control  [8]uint64  // what descriptors of a message come in
-	stat     [18]uint64 // struct stat
-	files    [2]uint64  // the limit of open files that the command is to have, soft and hard
-	mask     uint64     // signals that were blocked before
-	children uint64     // a set with SIGCHLD in it
-	scripts  uintptr    // how many the parent has sent
-	command  uintptr    // the command's process id, when there is one
-	execs    uintptr    // the error of execve that says most
-	report   uintptr    // in the command's process: the pipe on which it says why it is not the command; else 0
+	packet   [8]uint64   // a message, or a few numbers or letters for the kernel
+	control  [8]uint64   // what descriptors of a message come in
+	stat     [18]uint64  // struct stat
+	files    [2]uint64   // the limit of open files that the command is to have, soft and hard
+	allowed  [128]uint64 // processors that it may run on
+	here     [128]uint64 // the one that it runs on
+	mayRun   uintptr     // how much of allowed the kernel knows of; 0 if nothing was changed
+	mask     uint64      // signals that were blocked before
+	children uint64      // a set with SIGCHLD in it
+	scripts  uintptr     // how many the parent has sent
+	command  uintptr     // the command's process id, when there is one
+	execs    uintptr     // the error of execve that says most
+	report   uintptr     // in the command's process: the pipe on which it says why it is not the command; else 0
 	iov      struct{ base, length uintptr }
 	msg      struct {
 		name              uintptr
@@ -125,6 +128,7 @@ func live(script unsafe.Pointer) {
 		sayFailed(at, errno)
 		exit(1)
 	}
+	stay()
 	pid, errno := call(syscall.SYS_CLONE, syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 {
 		sayFailed(AtFork, errno)
@@ -137,6 +141,44 @@ func live(script unsafe.Pointer) {
 	introduce()
 	// If the parent is gone by now, there will be no message, but the end of the socket.
 	obey(script)
+}
+
+// stay keeps this process, and those that it forks, on its processor until they roam. Else the kernel has them wait for the parent's: it
+// moves who is woken by a message to where the sender is, which it takes to have nothing more to do, and where it has put a new process that
+// one stays though its own parent has ended.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func stay() {
+	const bits = 64
+	life.packet[0] = 0
+	size, errno := call(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(life.allowed), uintptr(unsafe.Pointer(&life.allowed)), 0, 0, 0)
+	if errno != 0 {
+		return
+	}
+	if _, errno = call(sysGetcpu, uintptr(unsafe.Pointer(&life.packet)), 0, 0, 0, 0, 0); errno != 0 {
+		return
+	}
+	cpu := uintptr(uint32(life.packet[0]))
+	if cpu >= bits*uintptr(len(life.here)) {
+		return
+	}
+	life.here[cpu/bits] = 1 << (cpu % bits)
+	try(syscall.SYS_SCHED_SETAFFINITY, 0, size, uintptr(unsafe.Pointer(&life.here)), 0)
+	life.here[cpu/bits] = 0
+	life.mayRun = size
+}
+
+// roam lets this process run on all processors again.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func roam() {
+	if life.mayRun != 0 {
+		try(syscall.SYS_SCHED_SETAFFINITY, 0, life.mayRun, uintptr(unsafe.Pointer(&life.allowed)), 0)
+	}
 }
 
 // makeNamespaces makes all but the process itself, which is to be the first one's parent.
@@ -511,6 +553,7 @@ func start() (inCommand bool, errno syscall.Errno) {
 	}
 	if pid == 0 {
 		life.report = writer
+		roam()
 		// Nothing but its streams reaches the command.
 		if _, errno = call(sysCloseRange, Socket, ^uintptr(0)>>32, closeRangeCloexec, 0, 0, 0); errno != 0 {
 			return true, errno
@@ -520,6 +563,7 @@ func start() (inCommand bool, errno syscall.Errno) {
 		return true, 0
 	}
 	life.command = pid
+	roam()
 	try(syscall.SYS_CLOSE, writer, 0, 0, 0)
 	n, _ := call(syscall.SYS_READ, reader, uintptr(unsafe.Pointer(&life.said)), unsafe.Sizeof(life.said), 0, 0, 0)
 	try(syscall.SYS_CLOSE, reader, 0, 0, 0)
