@@ -22,6 +22,7 @@ func TestInTierLandlock(t *testing.T) {
 	}
 	for _, world := range []string{"", "limit", "filter"} {
 		t.Run("world "+world, func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.skip", "^(TestInTierLandlock|TestAsOrdinaryUser|TestPromisesHaveTests|TestCheckTier.*|"+ofNamespaces+")$")
 			cmd.Env = append(os.Environ(), tierVariable+"="+string(Landlock), worldVariable+"="+world)
 			if world != "" {
