@@ -101,6 +101,7 @@ func TestConfinedNetwork(t *testing.T) {
 		{"take a port of the host's loopback", py(`import socket as k; s = k.socket(); s.bind(("127.0.0.1", 0)); print("GOT" if s.getsockname()[0] == "127.0.0.1" else "no")`), true},
 		{"unix datagrams", py(`import socket as k; k.socket(k.AF_UNIX, k.SOCK_DGRAM); print("GOT")`), true},
 		{"a pair of unix datagrams", py(`import socket as k; k.socketpair(k.AF_UNIX, k.SOCK_DGRAM); print("GOT")`), true},
+		{"a pair of raw unix sockets, which are datagrams", py(`import socket as k; k.socketpair(k.AF_UNIX, k.SOCK_RAW); print("GOT")`), true},
 		{"SCTP", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_STREAM, 132); print("GOT")`), socketOpens(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)},
 		{"ping", py(`import socket as k; k.socket(k.AF_INET, k.SOCK_DGRAM, 1); print("GOT")`), socketOpens(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)},
 	})

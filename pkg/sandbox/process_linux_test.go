@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,6 +109,16 @@ func TestExitStatus(t *testing.T) {
 			t.Errorf("%s: %v, want code %d", c.cmd, err, c.code)
 		}
 	}
+	for _, path := range []string{"", ".", "bin:."} { // nowhere to look
+		h.env = setVariables(h.env, "PATH="+path)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		_, err := h.start(ctx, nil, "true")
+		cancel()
+		var no *NoCommandError
+		if !asError(err, &no) || no.Code != 127 {
+			t.Errorf("PATH=%s: %v", path, err)
+		}
+	}
 }
 
 // leavesBehind is a script whose background processes do all they can to stay.
@@ -140,11 +151,46 @@ func TestCancelKillsAll(t *testing.T) {
 	waitGone(t, mark)
 }
 
+// tracesTheCommand is a program that traces the one that it comes from: whoever traces another one hears of its end first.
+const tracesTheCommand = `
+import ctypes, os, time
+c = ctypes.CDLL(None, use_errno=True)
+parent = os.getpid()
+if not os.fork():
+    os.setsid()
+    if c.ptrace(0x4206, parent, 0, 0x40): print("not traced", ctypes.get_errno(), flush=True) # to hear of its exit before it is one
+    else: print("traced", flush=True)
+    os.execvp("sleep", ["sleep", "MARK"])
+os.execvp("sleep", ["sleep", "MARK"])
+`
+
+// A command that another program inside traces ends with all others when it is to.
+func TestTracedCommandIsKilled(t *testing.T) {
+	h := newHost(t)
+	mark := uniqueSleep()
+	ctx, cancel := contextWithCancel(t)
+	out := &lockedBuffer{}
+	p, err := h.start(ctx, out, "/usr/bin/python3", "-c", strings.ReplaceAll(tracesTheCommand, "MARK", mark))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "traced")
+	if strings.Contains(out.String(), "not") {
+		t.Skip(out)
+	}
+	cancel()
+	if st, err := p.Wait(); st.Code != 137 || err != nil && ctx.Err() == nil {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	waitGone(t, mark)
+}
+
 // The parent cannot clean up when it is killed; the kernel must.
 func TestKilledParentTakesAllAlong(t *testing.T) {
 	if os.Getenv("SESAME_TEST_PARENT") != "" {
 		h := newHost(t)
-		_, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", os.Getenv("SESAME_TEST_PARENT"))+"echo ready; sleep 600")
+		_, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", strings.ReplaceAll(leavesBehind, "MARK", os.Getenv("SESAME_TEST_PARENT"))+
+			"exec python3 -c '"+strings.ReplaceAll(strings.ReplaceAll(tracesTheCommand, "'", `"`), "MARK", os.Getenv("SESAME_TEST_PARENT"))+"'")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +216,7 @@ func TestKilledParentTakesAllAlong(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	out.waitFor(t, "ready")
+	out.waitFor(t, "traced")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

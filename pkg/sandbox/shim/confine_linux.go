@@ -71,9 +71,14 @@ func keepConfined() error {
 		return err
 	}
 	var orphaned atomic.Bool
-	go obeyParent(pid, func() {
-		orphaned.Store(true)
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	go obeyParent(pid, func(parentGone bool) {
+		orphaned.Store(parentGone)
+		// A tracer keeps the end of the command for itself as long as it lives. This is another thread than the one that is in the
+		// scope: a signal to "all" from here would be one to all of the machine.
+		for {
+			killDescendants()
+			time.Sleep(time.Millisecond)
+		}
 	})
 	ended := reap(pid)
 	killRest(scoped)
@@ -135,7 +140,7 @@ func startConfined(plan []byte) (pid int, failed *Message, err error) {
 	return pid, &m, err
 }
 
-// killRest kills and reaps all that is left.
+// killRest kills and reaps all that is left. It must be called on the thread that is in the scope.
 func killRest(scoped bool) {
 	for {
 		if scoped {

@@ -39,8 +39,8 @@ const (
 func confinedRules(abi int) []rule {
 	rules := []rule{
 		{unix.SYS_SOCKET, confinedSocketRule()},
-		// A datagram could be sent from one of a pair to any socket with a path.
-		{unix.SYS_SOCKETPAIR, maskedOneOf(1, typeMask, []uint32{unix.SOCK_DGRAM}, refuse(unix.EPROTOTYPE), allow)},
+		// A datagram could be sent from one of a pair to any socket with a path, and raw ones are datagrams there.
+		{unix.SYS_SOCKETPAIR, maskedOneOf(1, typeMask, []uint32{unix.SOCK_STREAM, unix.SOCK_SEQPACKET}, allow, refuse(unix.EPROTOTYPE))},
 		{unix.SYS_IOCTL, oneOf(1, []uint32{
 			fsSetFlags, fsSetFlags32, fsSetVersion, fsSetVersion32, fsSetXattr, fsEnableVerity, fsSetEncryption, ext4SetVersion, ext4SetVersion32,
 		}, notPermitted, undecided)},

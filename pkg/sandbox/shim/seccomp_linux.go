@@ -65,6 +65,14 @@ func commonRules() []rule {
 		{unix.SYS_UNSHARE, noNamespaces},
 		// Writing into the terminal's input would type commands into the user's shell.
 		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TIOCSTI, unix.TIOCLINUX}, notPermitted, undecided)},
+		// Another line discipline, or output that is stopped, would leave the user's terminal dead.
+		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TIOCSETD}, notPermitted, undecided)},
+		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TCXONC}, oneOf(2, []uint32{outputOff, inputOff}, notPermitted, undecided), undecided)},
+		// Snapshots and subvolumes are made past mounts and Landlock: they show what is hidden, or appear where nothing may be written.
+		{unix.SYS_IOCTL, maskedOneOf(1, requestType, []uint32{btrfsRequests, bcachefsRequests}, oneOf(1, cloneRequests, undecided, refuse(unix.ENOTTY)), undecided)},
+		// A process group may be the caller's, too.
+		{unix.SYS_SETPRIORITY, oneOf(0, []uint32{unix.PRIO_PGRP}, notPermitted, undecided)},
+		{unix.SYS_IOPRIO_SET, oneOf(0, []uint32{ioprioGroup}, notPermitted, undecided)},
 		{unix.SYS_SOCKET, socketRule()},
 		// openat2 has the mode in memory, where a filter cannot look: programs fall back to openat.
 		{unix.SYS_OPENAT2, notThere},
@@ -80,6 +88,18 @@ func commonRules() []rule {
 	}
 	return rules
 }
+
+// Numbers that package unix does not have.
+const (
+	outputOff, inputOff = 0, 2 // of TCXONC
+	ioprioGroup         = 2
+
+	requestType                     = 0xff00 // the part of an ioctl's number that says whose it is
+	btrfsRequests, bcachefsRequests = 0x9400, 0xbc00
+)
+
+// cloneRequests have btrfs's type and are every file system's: content that two files share.
+var cloneRequests = []uint32{unix.FICLONE, unix.FICLONERANGE, unix.FIDEDUPERANGE}
 
 const setIDs = unix.S_ISUID | unix.S_ISGID
 

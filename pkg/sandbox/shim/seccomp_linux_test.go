@@ -76,6 +76,21 @@ func (w world) wanted(nr uint32, a arguments) uint32 {
 		if a[1] == unix.TIOCSTI || a[1] == unix.TIOCLINUX || w.confined && slices.Contains(attributeRequests, a[1]) {
 			return no(unix.EPERM)
 		}
+		const flowControl, stopOutput, stopInput, setDiscipline = 0x540a, 0, 2, 0x5423
+		if a[1] == setDiscipline || a[1] == flowControl && (a[2] == stopOutput || a[2] == stopInput) {
+			return no(unix.EPERM)
+		}
+		if kind := a[1] >> 8 & 0xff; (kind == 0x94 || kind == 0xbc) && !slices.Contains(cloneOfContent, a[1]) {
+			return no(unix.ENOTTY)
+		}
+	case unix.SYS_SETPRIORITY:
+		if a[0] == 1 { // a process group
+			return no(unix.EPERM)
+		}
+	case unix.SYS_IOPRIO_SET:
+		if a[0] == 2 { // likewise
+			return no(unix.EPERM)
+		}
 	case unix.SYS_SOCKET:
 		return w.wantedSocket(a[0], a[1]&0xf, a[2])
 	case unix.SYS_MEMFD_CREATE:
@@ -93,6 +108,12 @@ func (w world) wanted(nr uint32, a arguments) uint32 {
 var attributeRequests = []uint32{
 	0x40086602, 0x40046602, 0x40087602, 0x40047602, 0x401c5820, 0x40806685, 0x800c6613, 0x40086604, 0x40046604,
 }
+
+// cloneOfContent are FICLONE, FICLONERANGE and FIDEDUPERANGE.
+var cloneOfContent = []uint32{0x40049409, 0x4020940d, 0xc0189436}
+
+// deviceRequests are others that the filter has something to say of, or nearly.
+var deviceRequests = []uint32{0x540a, 0x5423, 0x50009401, 0x5000940e, 0x9400, 0x93ff, 0x9500, 0xbc10}
 
 func (w world) wantedSocket(family, kind, protocol uint32) uint32 {
 	ip := family == unix.AF_INET || family == unix.AF_INET6
@@ -121,7 +142,7 @@ func (w world) wantedConfined(nr uint32, a arguments) uint32 {
 	}
 	switch nr {
 	case unix.SYS_SOCKETPAIR:
-		return refuseIf(a[1]&0xf == unix.SOCK_DGRAM, unix.EPROTOTYPE)
+		return refuseIf(a[1]&0xf != unix.SOCK_STREAM && a[1]&0xf != unix.SOCK_SEQPACKET, unix.EPROTOTYPE)
 	case unix.SYS_SENDTO, unix.SYS_SENDMMSG:
 		return refuseIf(a[3]&unix.MSG_FASTOPEN != 0, unix.EOPNOTSUPP)
 	case unix.SYS_SENDMSG:
@@ -181,7 +202,7 @@ func TestVerdicts(t *testing.T) {
 		values[2] = append(values[2], 1<<bit, 1<<bit|unix.O_CREAT)
 		values[3] = append(values[3], 1<<bit, unix.O_RDWR|1<<bit)
 	}
-	for _, request := range attributeRequests {
+	for _, request := range slices.Concat(attributeRequests, cloneOfContent, deviceRequests) {
 		values[1] = append(values[1], request-1, request, request+1)
 	}
 	var each, few []arguments
@@ -190,6 +211,11 @@ func TestVerdicts(t *testing.T) {
 			var a arguments
 			a[arg] = v
 			each, few = append(each, a, arguments{v, v, v, v}), append(few, a)
+		}
+	}
+	for _, request := range []uint32{0x540a, 0x540b} {
+		for action := range uint32(4) {
+			each = append(each, arguments{0, request, action})
 		}
 	}
 	for _, a := range values[0][:9] {
@@ -232,6 +258,7 @@ func TestVerdicts(t *testing.T) {
 func TestCallsThatAreLookedAt(t *testing.T) {
 	common := slices.Concat([]uint32{
 		unix.SYS_CLONE, unix.SYS_UNSHARE, unix.SYS_IOCTL, unix.SYS_SOCKET, unix.SYS_OPENAT, unix.SYS_MKNODAT, unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2,
+		unix.SYS_SETPRIORITY, unix.SYS_IOPRIO_SET,
 	}, lookedAtHere)
 	for _, w := range worlds {
 		want := slices.Clone(common)

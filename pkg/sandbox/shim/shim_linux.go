@@ -76,16 +76,18 @@ func end(m Message) Message {
 	}
 }
 
-// obeyParent passes signals on, and calls gone when the parent is: its death
+// obeyParent passes signals on, and ends all when it is told to or the parent is gone: its death
 // signal can be lost with the thread that it belongs to, the end of the socket cannot.
-func obeyParent(pid int, gone func()) {
+func obeyParent(pid int, endAll func(parentGone bool)) {
 	for {
 		m, err := receive(shimSocket)
 		if err != nil {
-			gone()
+			endAll(true)
 			return
 		}
-		if m.Signal != 0 {
+		if m.Signal == syscall.SIGKILL {
+			go endAll(false)
+		} else if m.Signal != 0 {
 			_ = syscall.Kill(pid, m.Signal) // it may have ended meanwhile
 		}
 	}

@@ -92,9 +92,6 @@ func (c *call) answer(err error) {
 	c.respond(response{})
 }
 
-// proceed lets the kernel carry the call out, whatever its arguments in memory are by then.
-func (c *call) proceed() { c.respond(response{Flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}) }
-
 // replace puts our descriptor in the place of the caller's and ends the call with 0.
 func (c *call) replace(fd, with int, flags uint32) {
 	_, err := c.add(addition{Flags: unix.SECCOMP_ADDFD_FLAG_SETFD, Source: uint32(with), New: uint32(fd), NewFlags: flags})

@@ -286,10 +286,8 @@ func (s *Supervisor) bind(c *call) {
 	var with int
 	switch at.family {
 	case unix.AF_NETLINK:
-		// The kernel chooses a number. If the caller makes it another address meanwhile, it has a socket that is
-		// bound there, and that it can neither connect nor listen on.
-		c.proceed()
-		return
+		// What the caller has in memory may be another address by the time that the kernel looks.
+		with, err = routeSocket()
 	case unix.AF_INET, unix.AF_INET6:
 		with, err = s.serve(at)
 	case unix.AF_UNIX:
@@ -298,6 +296,19 @@ func (s *Supervisor) bind(c *call) {
 		err = unix.EACCES
 	}
 	c.substitute(fd, with, err)
+}
+
+// routeSocket is a netlink socket for reading interfaces, bound to a number that the kernel chooses.
+func routeSocket() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 func (s *Supervisor) serve(at address) (int, error) {

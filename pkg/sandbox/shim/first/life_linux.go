@@ -309,6 +309,9 @@ func obey(script unsafe.Pointer) {
 		fail(at, errno)
 	}
 	for {
+		if life.report != 0 {
+			exit(127) // the command's process, whose script has ended: it is no first process
+		}
 		if life.command != 0 {
 			life.poll[0], life.poll[1] = pollFd{socket, pollIn, 0}, pollFd{incoming, pollIn, 0}
 			try(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&life.poll)), 2, 0, 0)
@@ -456,6 +459,9 @@ func perform(script unsafe.Pointer) (at uintptr, errno syscall.Errno) {
 			}
 			continue
 		case callNoCommand:
+			if life.execs == 0 { // there was nothing to try
+				return at, syscall.ENOENT
+			}
 			return at, syscall.Errno(life.execs)
 		case callAwait:
 			await()
