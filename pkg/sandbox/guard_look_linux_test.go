@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // nested makes a repository with one commit in a directory of the workspace that no index names.
@@ -523,6 +525,38 @@ time.sleep(1) # a look comes here while it runs
 	}
 	if err := exec.CommandContext(t.Context(), "rm", "-rf", filepath.Join(h.policy.Workspace, strings.Repeat("d", 20))).Run(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A pipe that is exchanged for a file while that is read keeps nobody waiting.
+func TestPipesKeepNoLookWaiting(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe := filepath.Join(dir, ".git"), filepath.Join(dir, "pipe")
+	if err := errorsOf(os.WriteFile(file, []byte("gitdir: x\n"), 0o600), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(time.Second)
+	exchanged := make(chan struct{})
+	go func() {
+		defer close(exchanged)
+		for time.Now().Before(end) {
+			_ = unix.Renameat2(unix.AT_FDCWD, file, unix.AT_FDCWD, pipe, unix.RENAME_EXCHANGE)
+		}
+	}()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for time.Now().Before(end) {
+			if data, err := readSmall(file); err == nil && string(data) != "gitdir: x\n" {
+				t.Errorf("read %q", data)
+			}
+		}
+	}()
+	<-exchanged
+	select {
+	case <-read:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for somebody who writes to the pipe")
 	}
 }
 
