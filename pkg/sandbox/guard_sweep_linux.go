@@ -72,8 +72,9 @@ func (s *sweep) found(p *Policy) (paths []string) {
 			paths = append(paths, path)
 		}
 	}
+	indexes := newIndexReader()
 	for _, x := range s.indexes {
-		for _, path := range x.strangers(s.top) {
+		for _, path := range indexes.strangers(x, s.top) {
 			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
 				paths = append(paths, path)
 			}
