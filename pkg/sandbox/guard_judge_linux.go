@@ -62,7 +62,7 @@ func (l *look) path(path string, made, git bool) {
 		l.record(old)
 		return
 	}
-	now, err := l.copies.keep(path)
+	now, err := l.keep(path)
 	if err != nil {
 		l.errs = append(l.errs, err)
 		return

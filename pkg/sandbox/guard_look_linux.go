@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -150,7 +149,11 @@ func (l *look) forget() {
 }
 
 func (l *look) lstat(path string, st *unix.Stat_t) error {
-	return unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.EACCES) && l.letIn(l.at(filepath.Dir(path))) {
+		err = unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	return err
 }
 
 // note remembers a path.
@@ -302,6 +305,10 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) {
 	}
 	for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes"} {
 		l.path(filepath.Join(dir, name), made, true)
+	}
+	worktrees := filepath.Join(dir, "worktrees")
+	if errors.Is(unix.Access(worktrees, unix.R_OK|unix.X_OK), unix.EACCES) {
+		l.letIn(worktrees)
 	}
 	for _, own := range worktreesOf(dir) {
 		if inside {
@@ -467,29 +474,6 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 	}
 	c.repository = areRepository(parts) && filepath.Base(path) != ".git"
 	return c, nil
-}
-
-// openList opens a directory for reading it. One that the sandbox has locked it unlocks.
-func (l *look) openList(path string, st *unix.Stat_t) (int, error) {
-	const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-	if st.Mode&0o500 != 0o500 && l.treat && l.bySandbox(st.Ctim.Nano()) {
-		locked, err := unix.Openat2(l.top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
-		if err != nil {
-			return -1, err
-		}
-		defer unix.Close(locked)
-		_ = unlock(locked) // if it is somebody else's, opening it says so
-	}
-	return unix.Openat2(l.top, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
-}
-
-// unlock lets its owner into a directory again.
-func unlock(dir int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(dir, &st); err != nil {
-		return err
-	}
-	return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(dir), st.Mode&0o7777|0o700, 0)
 }
 
 // cannotList is called for a directory that cannot be read. The sandbox has no more rights than this process, but it

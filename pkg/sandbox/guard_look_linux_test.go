@@ -384,6 +384,76 @@ func TestSettingsBelowAreGuarded(t *testing.T) {
 	}
 }
 
+// What the sandbox has put behind a lock is not there any more when the user opens it.
+func TestLocksHideNothing(t *testing.T) {
+	commit := []string{"commit", "-q", "--allow-empty", "-m", "second"}
+	submodule := func(h *host) {
+		h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = sub\n\turl = ../sub\n")
+		h.write("src/project/sub/README", "not there yet")
+		h.git(h.policy.Workspace, "update-index", "--add", "--cacheinfo", "160000,1111111111111111111111111111111111111111,sub")
+	}
+	for name, c := range map[string]struct {
+		before func(h *host)
+		script string
+		git    []string
+	}{
+		"hooks": {
+			before: func(h *host) { _ = os.RemoveAll(h.policy.Workspace + "/.git/hooks") },
+			script: `hook .git/hooks; chmod 600 .git`, git: commit,
+		},
+		"hooks that were there": {script: `hook .git/hooks; chmod 600 .git/hooks`, git: commit},
+		"workspace":             {script: `mkdir .vscode; echo EVIL > .vscode/tasks.json; echo EVIL > .envrc; chmod 000 .`},
+		"workspace, below":      {script: `mkdir a; echo EVIL > a/.envrc; chmod 000 a .`},
+		"submodule":             {before: submodule, script: `evil_in .git/x "$PWD/sub"; echo "gitdir: ../.git/x" > sub/.git; chmod 000 sub`},
+		"index":                 {script: `git init -q nested; git -C nested $me commit -q --allow-empty -m x; fsmonitor nested/.git/config; git add nested; chmod 000 .git/index; chmod 600 .git`},
+		"settings":              {script: `mkdir -p a/b/.vscode; echo EVIL > a/b/.vscode/x; chmod 600 a/b/.vscode; chmod 000 a/b`},
+		"settings of old":       {before: func(h *host) { h.write("src/project/a/.vscode/x", "{}") }, script: `echo EVIL > a/.vscode/x; chmod 600 a/.vscode`},
+		"repository":            {script: `git init -q .; mkdir a; git init -q a/x; fsmonitor a/x/.git/config; chmod 600 a/x/.git; mv a/x .; chmod 000 x`},
+		"repository's worktrees": {
+			before: func(h *host) {
+				h.nested("a/x")
+				h.git(h.policy.Workspace+"/a/x", "config", "extensions.worktreeConfig", "true")
+				h.git(h.policy.Workspace+"/a/x", "worktree", "add", "-q", "../../y")
+			},
+			script: `fsmonitor a/x/.git/worktrees/y/config.worktree; chmod 000 a/x/.git/worktrees`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, testTier()} {
+				h := newHost(t)
+				h.repository()
+				if c.before != nil {
+					c.before(h)
+				}
+				h.policy.Tier = tier
+				var told []string
+				h.policy.Notice = func(s string) { told = append(told, s) }
+				h.run("/bin/bash", "-c", evilScripts+"export evil\n"+c.script)
+				open := exec.CommandContext(t.Context(), "chmod", "-R", "u+rwX", h.policy.Workspace)
+				if out, err := open.CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				got := plantedBelow(t, h.policy.Workspace)
+				for _, in := range []string{".", "nested", "x", "y"} {
+					if _, err := os.Lstat(filepath.Join(h.policy.Workspace, in)); err == nil {
+						if owned, says := h.gitOutside(in, c.git...); owned {
+							got = append(got, in+": "+says)
+							break
+						}
+					}
+				}
+				if tier == Off && len(got) == 0 {
+					t.Errorf("the attack fails outside, too")
+				} else if tier != Off && len(got) > 0 {
+					t.Errorf("the attack succeeds: %q; told: %q", got, told)
+				} else if tier != Off && name != "hooks that were there" && !strings.Contains(strings.Join(told, "\n"), "while the sandbox ran") {
+					t.Errorf("nothing is told: %q", told)
+				}
+			}
+		})
+	}
+}
+
 // quietly runs a script in the sandbox and expects that nothing is told.
 func (h *host) quietly(script string) {
 	h.t.Helper()

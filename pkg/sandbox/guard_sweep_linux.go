@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,22 +66,41 @@ func (s *sweep) guards(path string) bool {
 }
 
 // found are the paths that are there now and that programs of the host would follow.
-func (s *sweep) found(p *Policy) (paths []string) {
+func (l *look) found() (paths []string) {
+	s := l.plan
 	for _, path := range s.absent {
 		// A new repository may stay: what is in it is looked at.
-		if info, err := os.Lstat(path); err == nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
+		if info := l.lookFor(path); info != nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
 			paths = append(paths, path)
 		}
 	}
 	indexes := newIndexReader()
 	for _, x := range s.indexes {
+		if l.lookFor(x.File) == nil {
+			continue
+		}
 		for _, path := range indexes.strangers(x, s.top) {
-			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
+			if l.lookFor(path) != nil && !slices.Contains(paths, path) && !l.policy.unguarded(path) {
 				paths = append(paths, path)
 			}
 		}
 	}
 	return paths
+}
+
+// lookFor says what is at a path now, nil if there is nothing. What cannot be known is left to be done.
+func (l *look) lookFor(path string) fs.FileInfo {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrPermission) && l.letIn(filepath.Dir(path)) {
+		info, err = os.Lstat(path)
+	}
+	if err == nil {
+		return info
+	}
+	if !missing(err) && l.mayWrite(filepath.Dir(path)) {
+		l.errs = append(l.errs, err)
+	}
+	return nil
 }
 
 // Files below Policy.HomeState.
@@ -222,7 +242,7 @@ func (b *box) takeAway() (whole bool) {
 		// A clock that was set back while the sandbox ran makes what it did look older.
 		l.since += min(0, int64(now.Round(0).Sub(began.Round(0))-now.Sub(began)))
 	}
-	for _, path := range b.sweep.found(b.policy) {
+	for _, path := range l.found() {
 		if to, ok := l.takeAway(path); ok {
 			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
 		}
@@ -278,7 +298,7 @@ func (l *look) restore(k kept) {
 	if k.untouched() {
 		return
 	}
-	now, err := l.copies.keep(k.Path)
+	now, err := l.keep(k.Path)
 	if err != nil {
 		l.errs = append(l.errs, err)
 	} else if !k.same(now) {
