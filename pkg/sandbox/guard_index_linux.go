@@ -159,11 +159,11 @@ const (
 )
 
 // read reads an index, and the one that it shares entries with.
-func (r *indexReader) read(x gitIndex) (named, error) {
+func (ir *indexReader) read(x gitIndex) (named, error) {
 	var n named
-	shared, err := r.readFile(&n, x.File, x.Hash)
+	shared, err := ir.readFile(&n, x.File, x.Hash)
 	if err == nil && shared != "" {
-		_, err = r.readFile(&n, filepath.Join(filepath.Dir(x.File), "sharedindex."+shared), x.Hash)
+		_, err = ir.readFile(&n, filepath.Join(filepath.Dir(x.File), "sharedindex."+shared), x.Hash)
 	}
 	return n, err
 }
@@ -290,11 +290,11 @@ func (x gitIndex) at(name string) string {
 
 // strangers are the paths below top that make git ask a repository which it did not ask before: those that an index names
 // anew.
-func (r *indexReader) strangers(x gitIndex, top string) (paths []string) {
+func (ir *indexReader) strangers(x gitIndex, top string) (paths []string) {
 	if id := identify(x.File); id == (fileID{}) || id == x.ID {
 		return nil
 	}
-	n, err := r.read(x)
+	n, err := ir.read(x)
 	if n.nameless || errors.Is(err, errEndless) || errors.Is(err, fs.ErrPermission) {
 		return []string{x.File} // git can make it anew from what was committed
 	}
@@ -316,10 +316,10 @@ func (r *indexReader) strangers(x gitIndex, top string) (paths []string) {
 			case filepath.Base(path) == ".git":
 				paths = append(paths, path)
 				return fs.SkipDir
-			case d.IsDir() && r.walked[path]:
+			case d.IsDir() && ir.walked[path]:
 				return fs.SkipDir
 			case d.IsDir():
-				r.walked[path] = true
+				ir.walked[path] = true
 			}
 			return nil
 		})

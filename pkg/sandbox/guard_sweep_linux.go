@@ -113,6 +113,7 @@ const (
 	keepsFile     = "guarded" // what it keeps of what programs of the host execute
 	copiesDir     = "copies"  // and what was in that
 	madeFile      = "made"    // repositories that a sandbox has made
+	turnsFile     = "turns"   // when sandboxes ran
 )
 
 // lockGuard makes this sandbox the one that keeps notes of the workspace's guard, unless another one is.
@@ -258,13 +259,20 @@ func (b *box) takeAway() (whole bool) {
 		}
 	}
 	l.aside.close()
+	until, err := clock(b.sweep.top, b.guardLock)
+	if err == nil {
+		err = l.noteTurn(until)
+	}
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
 	b.tellChanges(l, whole)
 	if whole = whole && len(l.errs) == 0; b.guardLock == nil {
 		return whole
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
-	} else if until, err := clock(b.sweep.top, b.guardLock); err == nil {
+	} else if until != 0 {
 		b.sweep.until = until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}
