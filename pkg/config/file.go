@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 
@@ -40,11 +41,18 @@ func readFile(path string, explicit bool) (data []byte, ok bool, err error) {
 	case info.IsDir() || !explicit && !info.Mode().IsRegular():
 		return nil, false, fault.New(fault.Usage, "%s: the configuration is not a regular file", path)
 	}
-	f, err := os.Open(path)
+	flag := os.O_RDONLY
+	if !explicit { // a sandbox in the workspace may put a pipe in its place meanwhile
+		flag |= syscall.O_NONBLOCK
+	}
+	f, err := os.OpenFile(path, flag, 0)
 	if err != nil {
 		return nil, false, fault.New(fault.Usage, "cannot read the configuration: %w", err)
 	}
 	defer f.Close()
+	if info, err = f.Stat(); err != nil || !explicit && !info.Mode().IsRegular() {
+		return nil, false, fault.New(fault.Usage, "%s: the configuration is not a regular file", path)
+	}
 	data, err = readLimited(f, path)
 	return data, err == nil, err
 }

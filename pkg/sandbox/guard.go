@@ -2,10 +2,13 @@ package sandbox
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // guardedNames in the workspace make programs of the host execute what they say, later and without a question: editors,
@@ -65,14 +68,23 @@ func submodules(file string) []string {
 	return paths
 }
 
-// readSmall reads a regular file of at most a megabyte.
+// maxSmall in bytes is what files are read to that git writes for itself.
+const maxSmall = 1 << 20
+
+// readSmall reads a regular file of at most a megabyte, whatever is put in its place meanwhile: to open a pipe must not wait for
+// somebody who writes to it.
 func readSmall(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|noFollow, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
-		return nil, fmt.Errorf("%s: not a small file", path)
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s: not a file", path), err)
 	}
-	return os.ReadFile(path)
+	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err == nil && len(data) > maxSmall {
+		err = fmt.Errorf("%s: not a small file", path)
+	}
+	return data, err
 }

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/config/inode"
 )
 
@@ -55,9 +56,27 @@ func (t *tree) readIndex(dir, gitDir, config string) gitIndex {
 		}
 		t.sweep.newIndexes = true
 	}
-	named, _ := x.read() // what git cannot read, it does not follow
+	if t.indexes == nil {
+		t.indexes = newIndexReader()
+	}
+	named, err := t.indexes.read(x) // what git cannot read, it does not follow
+	if errors.Is(err, errEndless) {
+		t.unknown = fault.New(fault.Usage, "what %s names is to be guarded and cannot all be read: %w", x.File, err).
+			Hint("git did not make it like this: if you remove it, git reset makes it anew")
+	}
 	x.Links = named.links
 	return x
+}
+
+// indexReader reads indexes, and no more than a workspace has in all: a sandbox can make an index of any size in a file that takes no
+// room on the disk, and have many names for it.
+type indexReader struct {
+	bytes, names int64           // that may still be read
+	walked       map[string]bool // directories that were looked through for repositories
+}
+
+func newIndexReader() *indexReader {
+	return &indexReader{bytes: 4 << 30, names: 200_000, walked: map[string]bool{}}
 }
 
 // indexesFile keeps, below Policy.HomeState, what large indexes named.
@@ -121,33 +140,49 @@ type named struct {
 // Modes of an index's entries (gitformat-index(5)).
 const (
 	modeType    = 0o170000
+	modeFile    = 0o100000
+	modeLink    = 0o120000
 	modeGitlink = 0o160000
 	modeTree    = 0o040000
 )
 
-var errIndex = errors.New("not an index")
+var (
+	errIndex = errors.New("not an index")
+	// errEndless is for what git may read to its end, did not write, and is not read here.
+	errEndless = errors.New("an index without end")
+)
 
-// read reads the index, and the one that it shares entries with.
-func (x gitIndex) read() (named, error) {
+// Bounds of an index, beyond what git makes.
+const (
+	maxIndexedPath     = 64 << 10
+	maxIndexExtensions = 100
+)
+
+// read reads an index, and the one that it shares entries with.
+func (ir *indexReader) read(x gitIndex) (named, error) {
 	var n named
-	shared, err := n.readFile(x.File, x.Hash)
+	shared, err := ir.readFile(&n, x.File, x.Hash)
 	if err == nil && shared != "" {
-		_, err = n.readFile(filepath.Join(filepath.Dir(x.File), "sharedindex."+shared), x.Hash)
+		_, err = ir.readFile(&n, filepath.Join(filepath.Dir(x.File), "sharedindex."+shared), x.Hash)
 	}
 	return n, err
 }
 
 // readFile reads gitformat-index(5), versions 2 to 4.
-func (n *named) readFile(file string, hash int) (shared string, err error) {
+func (ir *indexReader) readFile(n *named, file string, hash int) (shared string, err error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		return "", errors.Join(errIndex, err)
 	}
-	r := bufio.NewReaderSize(f, 64<<10)
+	if ir.bytes -= info.Size(); ir.bytes < 0 {
+		return "", errEndless
+	}
+	r := bufio.NewReaderSize(io.LimitReader(f, info.Size()), 64<<10)
 	head, err := r.Peek(12)
 	if err != nil || string(head[:4]) != "DIRC" {
 		return "", errors.Join(errIndex, err)
@@ -185,6 +220,9 @@ func (n *named) readFile(file string, hash int) (shared string, err error) {
 			if err == nil {
 				break
 			}
+			if len(path) > maxIndexedPath {
+				return "", errEndless
+			}
 			if !errors.Is(err, bufio.ErrBufferFull) {
 				return "", err
 			}
@@ -194,15 +232,22 @@ func (n *named) readFile(file string, hash int) (shared string, err error) {
 			_, _ = r.Discard(7 - (size+len(path)-before)%8)
 		}
 		switch mode & modeType {
+		case modeFile, modeLink:
+			continue
 		case modeGitlink:
 			n.nameless = n.nameless || len(path) == 0
 			n.links = append(n.links, string(path))
 		case modeTree:
 			n.sparse = append(n.sparse, string(path))
+		default: // as where nothing was written
+			return "", errEndless
+		}
+		if ir.names--; ir.names < 0 {
+			return "", errEndless
 		}
 	}
 	// Extensions follow, each with a name and its length, and then a checksum.
-	for {
+	for range maxIndexExtensions {
 		head, err := r.Peek(8 + hash)
 		if err != nil {
 			return "", nil //nolint:nilerr // the checksum is all that is left
@@ -214,6 +259,7 @@ func (n *named) readFile(file string, hash int) (shared string, err error) {
 			return "", nil //nolint:nilerr // no extension, but something git will not follow either
 		}
 	}
+	return "", errEndless
 }
 
 // readOffset reads git's number of variable length.
@@ -244,12 +290,12 @@ func (x gitIndex) at(name string) string {
 
 // strangers are the paths below top that make git ask a repository which it did not ask before: those that an index names
 // anew.
-func (x gitIndex) strangers(top string) (paths []string) {
+func (ir *indexReader) strangers(x gitIndex, top string) (paths []string) {
 	if id := identify(x.File); id == (fileID{}) || id == x.ID {
 		return nil
 	}
-	n, _ := x.read()
-	if n.nameless {
+	n, err := ir.read(x)
+	if n.nameless || errors.Is(err, errEndless) || errors.Is(err, fs.ErrPermission) {
 		return []string{x.File} // git can make it anew from what was committed
 	}
 	for _, link := range n.links {
@@ -261,13 +307,25 @@ func (x gitIndex) strangers(top string) (paths []string) {
 		if dir = x.at(dir); dir == x.Dir || !within(dir, top) {
 			continue
 		}
-		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-			if err == nil && filepath.Base(path) == ".git" {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil && !missing(err):
+				return err
+			case err != nil:
+				return nil
+			case filepath.Base(path) == ".git":
 				paths = append(paths, path)
 				return fs.SkipDir
+			case d.IsDir() && ir.walked[path]:
+				return fs.SkipDir
+			case d.IsDir():
+				ir.walked[path] = true
 			}
 			return nil
 		})
+		if err != nil { // it is not known what is there
+			paths = append(paths, x.File)
+		}
 	}
 	return paths
 }

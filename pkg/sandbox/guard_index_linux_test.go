@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,7 +66,7 @@ func TestIndexNamesItsRepositories(t *testing.T) {
 				}
 			}
 			x := gitIndex{File: filepath.Join(w, ".git", "index"), Dir: w, Hash: hashSize(filepath.Join(w, ".git", "config"))}
-			got, err := x.read()
+			got, err := newIndexReader().read(x)
 			slices.Sort(want)
 			slices.Sort(got.links)
 			if err != nil || len(want) < 40 || !slices.Equal(slices.Compact(got.links), want) {
@@ -83,7 +84,7 @@ func TestIndexNamesItsRepositories(t *testing.T) {
 					if err := os.WriteFile(x.File, broken, 0o600); err != nil {
 						t.Fatal(err)
 					}
-					_, _ = x.read()
+					_, _ = newIndexReader().read(x)
 				}
 			}
 		})
@@ -134,6 +135,43 @@ func TestLargeIndexIsReadOnce(t *testing.T) {
 	}
 }
 
+// An index without end, which takes no room on the disk, keeps neither the end nor the next start from coming.
+func TestEndlessIndex(t *testing.T) {
+	for name, script := range map[string]string{
+		"entries":         `printf 'DIRC\0\0\0\2\377\377\377\377' > .git/index; truncate -s 300G .git/index`,
+		"entries, less":   `printf 'DIRC\0\0\0\2\377\377\377\377' > .git/index; truncate -s 3G .git/index`,
+		"extensions":      `printf 'DIRC\0\0\0\2\0\0\0\0' > .git/index; for i in $(seq 1000); do printf 'AAAA\0\0\0\0'; done >> .git/index`,
+		"an extension":    `printf 'DIRC\0\0\0\2\0\0\0\0AAAA\377\377\377\377' > .git/index; truncate -s 300G .git/index`,
+		"name":            python(`open(".git/index", "wb").write(b"DIRC\0\0\0\2\0\0\0\1" + b"\0" * 24 + b"\0\0\x81\xa4" + b"\0" * 32 + b"\x0f\xff" + b"x" * 300000)`),
+		"names":           python(`open(".git/index", "wb").write(b"DIRC\0\0\0\2\0\x10\0\0" + (b"\0" * 24 + b"\0\0\xe0\0" + b"\0" * 32 + b"\0\1x\0") * 300000)`),
+		"shared, entries": `printf 'DIRC\0\0\0\2\0\0\0\0link\0\0\0\24' > .git/index; printf 'xxxxxxxxxxxxxxxxxxxxyyyyyyyyyyyyyyyyyyyy' >> .git/index; f=.git/sharedindex.$(printf '78%.0s' $(seq 20)); printf 'DIRC\0\0\0\2\377\377\377\377' > $f; truncate -s 300G $f`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.repository()
+			var told []string
+			h.policy.Notice = func(s string) { told = append(told, s) }
+			begin := time.Now()
+			h.sh(script)
+			h.sh("true")
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			index := filepath.Join(h.policy.Workspace, ".git", "index")
+			if _, err := os.Lstat(index); err == nil || !strings.Contains(strings.Join(told, "\n"), ".git/index") {
+				t.Errorf("it is still there (%v), or nothing is told: %q", err, told)
+			}
+			h.git(h.policy.Workspace, "reset", "-q")
+			h.policy.Tier = Off
+			h.sh(script)
+			h.policy.Tier = testTier()
+			if _, err := h.start(t.Context(), io.Discard, "/bin/true"); !strings.Contains(fmt.Sprint(err), index) {
+				t.Errorf("what came with the workspace: %v", err)
+			}
+		})
+	}
+}
+
 func BenchmarkIndexOf200000Files(b *testing.B) {
 	dir := b.TempDir()
 	var info strings.Builder
@@ -149,7 +187,7 @@ func BenchmarkIndexOf200000Files(b *testing.B) {
 	}
 	x := gitIndex{File: filepath.Join(dir, ".git", "index"), Dir: dir, Hash: 20}
 	for b.Loop() {
-		if _, err := x.read(); err != nil {
+		if _, err := newIndexReader().read(x); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -34,10 +34,15 @@ func (l *look) bySandbox(when int64) bool {
 	return when >= l.since && (l.until == 0 || when <= l.until)
 }
 
-// madeBySandbox tells it of what is kept.
-func (l *look) madeBySandbox(k kept) bool {
+// byTurn tells whether it is of this turn's time, or of an earlier one's if nobody knows where it was until now.
+func (l *look) byTurn(when int64, came arrival) bool {
+	return l.bySandbox(when) || came == unknown && l.byEarlierTurn(when)
+}
+
+// madeByTurn tells it of what is kept.
+func (l *look) madeByTurn(k kept, came arrival) bool {
 	for _, f := range k.Files {
-		if l.bySandbox(f.ID.Changed) {
+		if l.byTurn(f.ID.Changed, came) {
 			return true
 		}
 	}
@@ -50,33 +55,34 @@ func (l *look) passes(path string) bool {
 	return l.plan.guards(path) || slices.ContainsFunc(l.free, func(dir string) bool { return within(path, dir) })
 }
 
-// path looks at one that programs of the host execute. made says that the sandbox put it there, whatever its times say;
-// git, that it is a part of a repository.
-func (l *look) path(path string, made, git bool) {
+// path looks at one that programs of the host execute. git says that it is a part of a repository. It tells whether it was left
+// to a later pass.
+func (l *look) path(path string, came arrival, git bool) (left bool) {
 	if l.judged[path] || l.passes(path) {
-		return
+		return false
 	}
 	l.judged[path] = true
-	old, known := l.keeps[path]
-	if known && old.untouched() {
+	old, there := l.keeps[path]
+	if there && old.untouched() {
 		l.record(old)
-		return
+		return false
 	}
-	now, err := l.copies.keep(path)
+	now, err := l.keep(path)
 	if err != nil {
 		l.errs = append(l.errs, err)
-		return
+		return false
 	}
 	switch {
-	case !known && !now.there():
-	case known && old.same(now), !made && !l.madeBySandbox(now):
+	case !there && !now.there():
+	case there && old.same(now), came != moved && !l.madeByTurn(now, came):
 		l.record(now)
-	case !l.treat:
-		l.again(l.below(filepath.Dir(path)))
 	default:
-		l.deal(old, now, git, git)
+		if left = !l.treat; !left {
+			l.deal(old, now, git, git)
+		}
 		l.again(l.below(filepath.Dir(path)))
 	}
+	return left
 }
 
 // target looks at what a guarded path leads to. It matters also while nothing is there.
@@ -85,8 +91,8 @@ func (l *look) target(path string) {
 	if !within(path, l.plan.top) || path == l.plan.top {
 		return
 	}
-	l.path(path, false, false)
-	if _, known := l.keeps[path]; !known && !l.passes(path) {
+	l.path(path, known, false)
+	if _, there := l.keeps[path]; !there && !l.passes(path) {
 		l.record(kept{Path: path})
 	}
 }
@@ -267,7 +273,7 @@ func (l *look) leadsRight(path string) bool {
 		return false
 	}
 	// Of one that is new in a repository that is guarded otherwise nobody has looked at this.
-	l.path(filepath.Join(own, "config.worktree"), true, true)
+	l.path(filepath.Join(own, "config.worktree"), moved, true)
 	return true
 }
 

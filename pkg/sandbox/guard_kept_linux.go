@@ -201,7 +201,8 @@ func (c *copies) add(k *kept, dir int, name, path string, depth int, room *int64
 		}
 		slices.Sort(names)
 		for _, n := range names {
-			if err := c.add(k, fd, n, filepath.Join(path, n), depth+1, room); err != nil {
+			// In a directory that can be read and not entered nothing is known but names: its mode tells it from what it was.
+			if err := c.add(k, fd, n, filepath.Join(path, n), depth+1, room); err != nil && !errors.Is(err, unix.EACCES) {
 				return err
 			}
 		}

@@ -47,7 +47,7 @@ func (t *tree) guardNeighbours() {
 	t.openModules = true
 	defer func() { t.openModules = false }()
 	made := madeRepositories(t.policy.HomeState)
-	f, err := os.Open(t.top)
+	f, err := openDirectory(t.top)
 	if err != nil {
 		return
 	}
@@ -223,6 +223,11 @@ func (t *tree) guardPath(path string) {
 	}
 }
 
+// openDirectory opens nothing but a directory: another sandbox of the workspace may put a pipe in its place, which waits.
+func openDirectory(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+}
+
 // guardOtherNames guards what is read-only and may be written by another name: a file of more than one, and a hook that is a
 // link to a file of the workspace.
 func (t *tree) guardOtherNames(path string, info fs.FileInfo) {
@@ -235,7 +240,7 @@ func (t *tree) guardOtherNames(path string, info fs.FileInfo) {
 	if filepath.Base(path) == "modules" {
 		return
 	}
-	f, err := os.Open(path)
+	f, err := openDirectory(path)
 	if err != nil {
 		return
 	}

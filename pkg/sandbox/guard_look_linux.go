@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +27,7 @@ type look struct {
 	keeps  map[string]kept   // what programs of the host execute and nothing else guards, by path
 	free   []string          // what the policy allows to be written
 	copies copies
+	turns  []turn // those before this one, once they are asked for
 	// mayKeep says that what is remembered may be written.
 	mayKeep    bool
 	halt, done chan struct{} // of going ahead
@@ -71,10 +71,27 @@ const (
 	guarded    seenKind = 'p' // what programs of the host execute, or a part of it
 )
 
-// place is a directory to go to. One that was moved here, or is in such a one, has nothing in it that was here before.
+// place is a directory to go to.
 type place struct {
-	path  string
-	moved bool
+	path string
+	came arrival
+}
+
+// arrival is how something came to where it is, as far as that matters to what is in it.
+type arrival int
+
+const (
+	known   arrival = iota // it was here before
+	unknown                // nobody has seen it: it may be an earlier turn's, which had it where nobody looks
+	moved                  // this turn has put it here, and with it all that is in it, whatever the times of that say
+)
+
+// below is how something came that is in a directory and is gone to by itself.
+func (a arrival) below() arrival {
+	if a == moved {
+		return moved
+	}
+	return known
 }
 
 // maxSeen bounds the memory that a look takes.
@@ -150,7 +167,11 @@ func (l *look) forget() {
 }
 
 func (l *look) lstat(path string, st *unix.Stat_t) error {
-	return unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.EACCES) && l.letIn(l.at(filepath.Dir(path))) {
+		err = unix.Fstatat(l.top, path, st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	return err
 }
 
 // note remembers a path.
@@ -205,10 +226,15 @@ func (l *look) goTo(p place) {
 	id := idOf(&st)
 	was, there := l.memory[p.path]
 	there = there && was.inode == id.Inode && was.kind != guarded
-	if at, elsewhere := l.inodes[id.Inode]; !there && elsewhere && at != p.path && l.bySandbox(id.Changed) {
-		p.moved = true
+	if at, elsewhere := l.inodes[id.Inode]; !there && p.came != moved {
+		switch {
+		case !elsewhere:
+			p.came = unknown
+		case at != p.path && l.bySandbox(id.Changed):
+			p.came = moved
+		}
 	}
-	if p.moved && !l.treat {
+	if p.came == moved && !l.treat {
 		l.leave(p.path, was)
 		return
 	}
@@ -227,20 +253,24 @@ func (l *look) goTo(p place) {
 		kind = repository
 	}
 	l.note(p.path, id, kind)
+	left := false
 	for _, name := range c.guarded {
-		l.path(l.at(join(p.path, name)), p.moved, false)
+		left = l.path(l.at(join(p.path, name)), p.came, false) || left
 	}
 	if c.dotGit {
-		l.dotGit(place{join(p.path, ".git"), p.moved})
+		left = l.dotGit(place{join(p.path, ".git"), p.came}) || left
 	}
 	if c.repository {
-		l.repository(p, &st, was)
+		left = l.repository(p, &st, was) || left
+	}
+	if left && p.came == unknown {
+		l.leave(p.path, seen{})
 	}
 	for _, name := range c.dirs {
 		if c.repository && insideGit(p.path) && name != "modules" {
 			continue // of a submodule's git directory
 		}
-		l.send(place{join(p.path, name), p.moved})
+		l.send(place{join(p.path, name), p.came.below()})
 	}
 }
 
@@ -258,42 +288,44 @@ func (l *look) send(p place) {
 	}
 }
 
-// dotGit looks at what git takes for the repository of a directory.
-func (l *look) dotGit(p place) {
+// dotGit looks at what git takes for the repository of a directory, and tells whether it left something to a later pass.
+func (l *look) dotGit(p place) (left bool) {
 	var st unix.Stat_t
 	if l.lstat(p.path, &st) != nil {
-		return
+		return false
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		if l.gits[l.at(p.path)] {
-			return
+			return false
 		}
 		was := l.memory[p.path]
 		l.note(p.path, idOf(&st), repository)
-		l.repository(p, &st, was)
-		l.send(place{join(p.path, "modules"), p.moved})
+		left = l.repository(p, &st, was)
+		l.send(place{join(p.path, "modules"), p.came.below()})
 	case unix.S_IFREG:
 		l.pointers = append(l.pointers, p)
 	case unix.S_IFLNK:
-		l.path(l.at(p.path), p.moved, false)
+		left = l.path(l.at(p.path), p.came, false)
 	}
+	return left
 }
 
-// repository looks at a git directory, of which something was remembered.
-func (l *look) repository(p place, st *unix.Stat_t, was seen) {
+// repository looks at a git directory, of which something was remembered, and tells whether it left something to a later pass.
+func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 	dir := l.at(p.path)
 	if l.gits[dir] {
-		return // it is guarded otherwise
+		return false // it is guarded otherwise
 	}
 	l.gits[dir] = true
-	before := was.inode == st.Ino && was.kind == repository
-	made := p.moved || !before && l.bySandbox(st.Ctim.Nano())
-	if made && !l.treat {
-		l.leave(p.path, was)
-		return
+	if before := was.inode == st.Ino && was.kind == repository; !before && l.byTurn(st.Ctim.Nano(), p.came) {
+		p.came = moved
 	}
-	if made {
+	if p.came == moved && !l.treat {
+		l.leave(p.path, was)
+		return true
+	}
+	if p.came == moved {
 		l.made[dir] = st.Ino
 	}
 	inside := insideGit(p.path)
@@ -301,14 +333,26 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) {
 		l.noteIn(p.path, "info", "worktrees")
 	}
 	for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes"} {
-		l.path(filepath.Join(dir, name), made, true)
+		left = l.path(filepath.Join(dir, name), p.came, true) || left
+	}
+	worktrees := filepath.Join(dir, "worktrees")
+	if errors.Is(unix.Access(worktrees, unix.R_OK|unix.X_OK), unix.EACCES) {
+		l.letIn(worktrees)
 	}
 	for _, own := range worktreesOf(dir) {
+		came := l.cameHere(own, p.came)
+		if came == moved && !l.treat {
+			// What leads there must not have it remembered.
+			l.memory[l.below(own)] = seen{inode: l.memory[l.below(own)].inode, kind: guarded, pass: l.pass}
+			l.again(p.path)
+			left, l.dirty = true, true
+			continue
+		}
 		if inside {
 			l.noteIn(join(p.path, "worktrees"), filepath.Base(own))
 		}
 		for _, name := range guardedInWorktree {
-			l.path(filepath.Join(own, name), made, true)
+			left = l.path(filepath.Join(own, name), came, true) || left
 		}
 	}
 	if filepath.Base(dir) == ".git" {
@@ -316,6 +360,22 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) {
 	} else {
 		l.configured(dir, dir)
 	}
+	if left && p.came == unknown {
+		l.leave(p.path, seen{})
+	}
+	return left
+}
+
+// cameHere is how the part of a repository came that belongs to a linked worktree: it may be another one than was remembered.
+func (l *look) cameHere(own string, repository arrival) arrival {
+	var st unix.Stat_t
+	switch path := l.below(own); {
+	case repository == moved || l.lstat(path, &st) != nil || l.memory[path].inode == st.Ino:
+		return repository
+	case l.byTurn(st.Ctim.Nano(), unknown):
+		return moved
+	}
+	return unknown
 }
 
 // configured looks at what the configuration of a repository names for one of its worktrees.
@@ -350,10 +410,12 @@ func (l *look) followPointers() {
 			// What nothing led to may have been put there.
 			if !l.leadsRight(path) && l.bySandbox(id.Changed) {
 				delete(l.keeps, path)
-				p.moved = true
+				p.came = moved
 			}
 		}
-		l.path(path, p.moved, true)
+		if l.path(path, p.came, true) && p.came == unknown {
+			l.leave(filepath.Dir(p.path), seen{})
+		}
 		if common, _, ok := linkedWorktree(path); ok && l.gits[common] {
 			l.configured(filepath.Dir(path), common)
 		} else if l.gits[target] {
@@ -467,29 +529,6 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 	}
 	c.repository = areRepository(parts) && filepath.Base(path) != ".git"
 	return c, nil
-}
-
-// openList opens a directory for reading it. One that the sandbox has locked it unlocks.
-func (l *look) openList(path string, st *unix.Stat_t) (int, error) {
-	const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-	if st.Mode&0o500 != 0o500 && l.treat && l.bySandbox(st.Ctim.Nano()) {
-		locked, err := unix.Openat2(l.top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
-		if err != nil {
-			return -1, err
-		}
-		defer unix.Close(locked)
-		_ = unlock(locked) // if it is somebody else's, opening it says so
-	}
-	return unix.Openat2(l.top, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
-}
-
-// unlock lets its owner into a directory again.
-func unlock(dir int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(dir, &st); err != nil {
-		return err
-	}
-	return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(dir), st.Mode&0o7777|0o700, 0)
 }
 
 // cannotList is called for a directory that cannot be read. The sandbox has no more rights than this process, but it

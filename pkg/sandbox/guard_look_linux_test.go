@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // nested makes a repository with one commit in a directory of the workspace that no index names.
@@ -192,6 +194,33 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 			before: func(h *host) { h.write("src/project/a/x/.git", "gitdir: ../../.git/y\n") },
 			in:     "a/x", turns: []string{"true", `evil_in .git/y "$PWD/a/x"`},
 		},
+		"moved out of a git directory": {in: "old/x", plain: true, turns: []string{
+			"mkdir old", `git init -q n; d=n/.git/x/evil; git init -q $d; fsmonitor $d/.git/config`, `mv n/.git/x/evil old/x`,
+		}},
+		"moved out of a git directory, in long turns": {in: "old/x", turns: []string{
+			"mkdir old; sleep 0.5", `d=.git/x/evil; git init -q $d; fsmonitor $d/.git/config; sleep 0.5`, `mv .git/x/evil old/x; sleep 0.5`,
+		}},
+		"moved out, a hook":       {in: "old/x", git: commit, turns: []string{"mkdir old", `d=.git/x/evil; git init -q $d; hook $d/.git/hooks`, `mv .git/x/evil old/x`}},
+		"moved out from below":    {in: "old/x/y/z", turns: []string{"mkdir old; git init -q a/n", `d=a/n/.git/x/evil/y/z; git init -q $d; fsmonitor $d/.git/config`, `mv a/n/.git/x/evil old/x; sleep 0.5`}},
+		"moved out of objects":    {in: "old/x", turns: []string{"mkdir old; git init -q a/n", `d=a/n/.git/objects/ab/evil; git init -q $d; fsmonitor $d/.git/config`, `mv a/n/.git/objects/ab/evil old/x`}},
+		"moved out, bare":         {in: "old/x", turns: []string{"mkdir old", `evil_in .git/x "$PWD/old/x"`, `mv .git/x old/x`}},
+		"moved out of the home":   {in: "old/x", turns: []string{"mkdir old", `d=~/hidden/evil; git init -q "$d"; fsmonitor "$d/.git/config"`, `mv ~/hidden/evil old/x`}},
+		"moved out after a while": {in: "old/x", turns: []string{"mkdir old", `d=.git/x/evil; git init -q $d; fsmonitor $d/.git/config`, "true", "sleep 0.5", `mv .git/x/evil old/x`}},
+		"moved out, a worktree's part": {
+			before: func(h *host) {
+				ignored(h)
+				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "config", "extensions.worktreeConfig", "true")
+				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "worktree", "add", "-q", "../../y")
+			},
+			in: "y", turns: []string{`cp -r vendor/x/.git/worktrees/y .git/y; fsmonitor .git/y/config.worktree`, `cd vendor/x/.git/worktrees; mv y ..; mv "$OLDPWD/.git/y" . || mv ../../../../.git/y .; sleep 0.5`},
+		},
+		"moved out, submodules": {
+			before: func(h *host) {
+				ignored(h)
+				h.write("src/project/vendor/x/sub/.git", "gitdir: ../.git/modules/sub\n")
+			},
+			in: "vendor/x/sub", turns: []string{`mkdir -p .git/m/modules/sub; evil_in .git/m/modules/sub "$PWD/vendor/x/sub"`, `mv .git/m/modules vendor/x/.git/modules`},
+		},
 		"link to one": {in: "a/x", turns: []string{`mkdir -p a/x; evil_in .git/y "$PWD/a/x"; ln -s ../../.git/y a/x/.git`}},
 		"link that was there": {
 			before: func(h *host) {
@@ -350,6 +379,9 @@ func TestSettingsBelowAreGuarded(t *testing.T) {
 		"not to be written":             {turns: []string{"mkdir a/b/.vscode; echo EVIL > a/b/.vscode/x; echo EVIL > a/b/c/.envrc; chmod 555 a/b/.vscode a/b/c a/b"}},
 		"directory behind a lock":       {turns: []string{"echo EVIL > a/b/.envrc; chmod 000 a/b; chmod 755 a", "chmod -R u+rwx a"}},
 		"a turn before under this name": {turns: []string{"mkdir n; echo EVIL > n/envrc", "mv n/envrc n/.envrc"}},
+		"moved out of a git directory":  {turns: []string{"true", "git init -q n; mkdir -p n/.git/x/evil/b/.vscode; echo EVIL > n/.git/x/evil/.envrc; echo EVIL > n/.git/x/evil/b/.vscode/tasks.json", "mv n/.git/x/evil new"}},
+		"moved out, in long turns":      {turns: []string{"sleep 0.5", "mkdir -p .git/x/evil/b/.vscode; echo EVIL > .git/x/evil/.envrc; echo EVIL > .git/x/evil/b/.vscode/tasks.json; sleep 0.5", "mv .git/x/evil new; sleep 0.5"}},
+		"moved out, into what is there": {turns: []string{"true", "git init -q n; mkdir -p n/.git/x/evil; echo EVIL > n/.git/x/evil/.envrc", "rm -rf a/b; mv n/.git/x/evil a/b; rmdir n/.git/x"}},
 		"moved with its directory":      {before: func(h *host) { before(h); h.write("src/project/fixtures/evil/.envrc", "EVIL") }, turns: []string{"true", "mv a old; mv fixtures/evil a; rm -rf old fixtures"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -376,6 +408,76 @@ func TestSettingsBelowAreGuarded(t *testing.T) {
 				}
 				if data, err := os.ReadFile(filepath.Join(h.policy.Workspace, "a/.envrc")); tier != Off && strings.HasPrefix(name, "changed") && (err != nil || string(data) != "export A=1\n") {
 					t.Errorf("not put back: %q, %v", data, err)
+				}
+			}
+		})
+	}
+}
+
+// What the sandbox has put behind a lock is not there any more when the user opens it.
+func TestLocksHideNothing(t *testing.T) {
+	commit := []string{"commit", "-q", "--allow-empty", "-m", "second"}
+	submodule := func(h *host) {
+		h.write("src/project/.gitmodules", "[submodule \"sub\"]\n\tpath = sub\n\turl = ../sub\n")
+		h.write("src/project/sub/README", "not there yet")
+		h.git(h.policy.Workspace, "update-index", "--add", "--cacheinfo", "160000,1111111111111111111111111111111111111111,sub")
+	}
+	for name, c := range map[string]struct {
+		before func(h *host)
+		script string
+		git    []string
+	}{
+		"hooks": {
+			before: func(h *host) { _ = os.RemoveAll(h.policy.Workspace + "/.git/hooks") },
+			script: `hook .git/hooks; chmod 600 .git`, git: commit,
+		},
+		"hooks that were there": {script: `hook .git/hooks; chmod 600 .git/hooks`, git: commit},
+		"workspace":             {script: `mkdir .vscode; echo EVIL > .vscode/tasks.json; echo EVIL > .envrc; chmod 000 .`},
+		"workspace, below":      {script: `mkdir a; echo EVIL > a/.envrc; chmod 000 a .`},
+		"submodule":             {before: submodule, script: `evil_in .git/x "$PWD/sub"; echo "gitdir: ../.git/x" > sub/.git; chmod 000 sub`},
+		"index":                 {script: `git init -q nested; git -C nested $me commit -q --allow-empty -m x; fsmonitor nested/.git/config; git add nested; chmod 000 .git/index; chmod 600 .git`},
+		"settings":              {script: `mkdir -p a/b/.vscode; echo EVIL > a/b/.vscode/x; chmod 600 a/b/.vscode; chmod 000 a/b`},
+		"settings of old":       {before: func(h *host) { h.write("src/project/a/.vscode/x", "{}") }, script: `echo EVIL > a/.vscode/x; chmod 600 a/.vscode`},
+		"repository":            {script: `git init -q .; mkdir a; git init -q a/x; fsmonitor a/x/.git/config; chmod 600 a/x/.git; mv a/x .; chmod 000 x`},
+		"repository's worktrees": {
+			before: func(h *host) {
+				h.nested("a/x")
+				h.git(h.policy.Workspace+"/a/x", "config", "extensions.worktreeConfig", "true")
+				h.git(h.policy.Workspace+"/a/x", "worktree", "add", "-q", "../../y")
+			},
+			script: `fsmonitor a/x/.git/worktrees/y/config.worktree; chmod 000 a/x/.git/worktrees`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, testTier()} {
+				h := newHost(t)
+				h.repository()
+				if c.before != nil {
+					c.before(h)
+				}
+				h.policy.Tier = tier
+				var told []string
+				h.policy.Notice = func(s string) { told = append(told, s) }
+				h.run("/bin/bash", "-c", evilScripts+"export evil\n"+c.script)
+				open := exec.CommandContext(t.Context(), "chmod", "-R", "u+rwX", h.policy.Workspace)
+				if out, err := open.CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				got := plantedBelow(t, h.policy.Workspace)
+				for _, in := range []string{".", "nested", "x", "y"} {
+					if _, err := os.Lstat(filepath.Join(h.policy.Workspace, in)); err == nil {
+						if owned, says := h.gitOutside(in, c.git...); owned {
+							got = append(got, in+": "+says)
+							break
+						}
+					}
+				}
+				if tier == Off && len(got) == 0 {
+					t.Errorf("the attack fails outside, too")
+				} else if tier != Off && len(got) > 0 {
+					t.Errorf("the attack succeeds: %q; told: %q", got, told)
+				} else if tier != Off && name != "hooks that were there" && !strings.Contains(strings.Join(told, "\n"), "while the sandbox ran") {
+					t.Errorf("nothing is told: %q", told)
 				}
 			}
 		})
@@ -432,13 +534,24 @@ chmod -R u+rw a work copy vendor; cp a/.envrc "${TMPDIR:-/tmp}/e"; rm a/.envrc; 
 	if err := os.RemoveAll(filepath.Join(h.policy.Workspace, "a", ".vscode")); err != nil {
 		t.Fatal(err)
 	}
+	h.write("src/elsewhere/.envrc", "export B=1\n")
+	h.git(filepath.Join(h.policy.Home, "src"), "init", "-q", "elsewhere/x")
+	h.git(filepath.Join(h.policy.Home, "src/elsewhere/x"), "config", "core.fsmonitor", "false")
 	time.Sleep(20 * time.Millisecond) // as long as a file system's clock stands still
-	h.quietly("echo x > b/made; mkdir a/made; git -C vendor/old status")
+	h.quietly("true")
+	if err := os.Rename(filepath.Join(h.policy.Home, "src/elsewhere"), filepath.Join(h.policy.Workspace, "came")); err != nil {
+		t.Fatal(err)
+	}
+	h.quietly("echo x > came/made; echo x > came/x/made; echo x > b/made; mkdir a/made; git -C vendor/old status")
 	h.quietly("sleep 0.5; echo x > b/made; mkdir a/more")
 	if a, b := h.read("src/project/a/.envrc"), h.read("src/project/b/.envrc"); a != "export A=2\n" || b != "export B=1\n" {
 		t.Errorf("%q, %q", a, b)
 	}
 	h.git(filepath.Join(h.policy.Workspace, "vendor/old"), "config", "--get", "core.fsmonitor")
+	h.git(filepath.Join(h.policy.Workspace, "came/x"), "config", "--get", "core.fsmonitor")
+	if got := h.read("src/project/came/.envrc"); got != "export B=1\n" {
+		t.Errorf("%q", got)
+	}
 
 	// And what he has changed is what is put back.
 	h.run("/bin/bash", "-c", "echo EVIL >> a/.envrc; echo EVIL > b/.envrc; echo EVIL >> vendor/old/.git/config")
@@ -523,6 +636,38 @@ time.sleep(1) # a look comes here while it runs
 	}
 	if err := exec.CommandContext(t.Context(), "rm", "-rf", filepath.Join(h.policy.Workspace, strings.Repeat("d", 20))).Run(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A pipe that is exchanged for a file while that is read keeps nobody waiting.
+func TestPipesKeepNoLookWaiting(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe := filepath.Join(dir, ".git"), filepath.Join(dir, "pipe")
+	if err := errorsOf(os.WriteFile(file, []byte("gitdir: x\n"), 0o600), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(time.Second)
+	exchanged := make(chan struct{})
+	go func() {
+		defer close(exchanged)
+		for time.Now().Before(end) {
+			_ = unix.Renameat2(unix.AT_FDCWD, file, unix.AT_FDCWD, pipe, unix.RENAME_EXCHANGE)
+		}
+	}()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for time.Now().Before(end) {
+			if data, err := readSmall(file); err == nil && string(data) != "gitdir: x\n" {
+				t.Errorf("read %q", data)
+			}
+		}
+	}()
+	<-exchanged
+	select {
+	case <-read:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for somebody who writes to the pipe")
 	}
 }
 
@@ -815,5 +960,24 @@ func TestNotesAreReadAgain(t *testing.T) {
 	}
 	if parts != 2 || got != 2 {
 		t.Errorf("%d parts with %d records", parts, got)
+	}
+}
+
+// Of many turns the older ones become one, and none is lost.
+func TestTurnsAreKept(t *testing.T) {
+	l := &look{policy: &Policy{HomeState: t.TempDir()}, mayKeep: true}
+	for i := range int64(maxTurns + 2) {
+		l.since = 10 * i
+		if err := l.noteTurn(10*i + 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if turns, err := readTurns(l.file(turnsFile)); err != nil || len(turns) > maxTurns*2/3 {
+		t.Errorf("%v: %d turns", err, len(turns))
+	}
+	for when, want := range map[int64]bool{3: true, 8: true, 10*maxTurns + 3: true, 10*maxTurns + 8: false, 10*maxTurns + 20: false} {
+		if l.byEarlierTurn(when) != want {
+			t.Errorf("%d: not %v", when, want)
+		}
 	}
 }

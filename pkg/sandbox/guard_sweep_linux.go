@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,21 +66,41 @@ func (s *sweep) guards(path string) bool {
 }
 
 // found are the paths that are there now and that programs of the host would follow.
-func (s *sweep) found(p *Policy) (paths []string) {
+func (l *look) found() (paths []string) {
+	s := l.plan
 	for _, path := range s.absent {
 		// A new repository may stay: what is in it is looked at.
-		if info, err := os.Lstat(path); err == nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
+		if info := l.lookFor(path); info != nil && (filepath.Base(path) != ".git" || !info.IsDir()) {
 			paths = append(paths, path)
 		}
 	}
+	indexes := newIndexReader()
 	for _, x := range s.indexes {
-		for _, path := range x.strangers(s.top) {
-			if _, err := os.Lstat(path); err == nil && !slices.Contains(paths, path) && !p.unguarded(path) {
+		if l.lookFor(x.File) == nil {
+			continue
+		}
+		for _, path := range indexes.strangers(x, s.top) {
+			if l.lookFor(path) != nil && !slices.Contains(paths, path) && !l.policy.unguarded(path) {
 				paths = append(paths, path)
 			}
 		}
 	}
 	return paths
+}
+
+// lookFor says what is at a path now, nil if there is nothing. What cannot be known is left to be done.
+func (l *look) lookFor(path string) fs.FileInfo {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrPermission) && l.letIn(filepath.Dir(path)) {
+		info, err = os.Lstat(path)
+	}
+	if err == nil {
+		return info
+	}
+	if !missing(err) && l.mayWrite(filepath.Dir(path)) {
+		l.errs = append(l.errs, err)
+	}
+	return nil
 }
 
 // Files below Policy.HomeState.
@@ -92,6 +113,7 @@ const (
 	keepsFile     = "guarded" // what it keeps of what programs of the host execute
 	copiesDir     = "copies"  // and what was in that
 	madeFile      = "made"    // repositories that a sandbox has made
+	turnsFile     = "turns"   // when sandboxes ran
 )
 
 // lockGuard makes this sandbox the one that keeps notes of the workspace's guard, unless another one is.
@@ -221,7 +243,7 @@ func (b *box) takeAway() (whole bool) {
 		// A clock that was set back while the sandbox ran makes what it did look older.
 		l.since += min(0, int64(now.Round(0).Sub(began.Round(0))-now.Sub(began)))
 	}
-	for _, path := range b.sweep.found(b.policy) {
+	for _, path := range l.found() {
 		if to, ok := l.takeAway(path); ok {
 			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
 		}
@@ -237,13 +259,20 @@ func (b *box) takeAway() (whole bool) {
 		}
 	}
 	l.aside.close()
+	until, err := clock(b.sweep.top, b.guardLock)
+	if err == nil {
+		err = l.noteTurn(until)
+	}
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
 	b.tellChanges(l, whole)
 	if whole = whole && len(l.errs) == 0; b.guardLock == nil {
 		return whole
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
-	} else if until, err := clock(b.sweep.top, b.guardLock); err == nil {
+	} else if until != 0 {
 		b.sweep.until = until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}
@@ -277,7 +306,7 @@ func (l *look) restore(k kept) {
 	if k.untouched() {
 		return
 	}
-	now, err := l.copies.keep(k.Path)
+	now, err := l.keep(k.Path)
 	if err != nil {
 		l.errs = append(l.errs, err)
 	} else if !k.same(now) {

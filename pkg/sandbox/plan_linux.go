@@ -95,6 +95,7 @@ type tree struct {
 	openModules  bool       // in submodules work goes on
 	noMounts     bool       // it is for a tier without mounts
 	knownIndexes []gitIndex // what large indexes named when they were last read
+	indexes      *indexReader
 }
 
 func newTree(p *Policy) (*tree, error) {
