@@ -40,9 +40,9 @@ func TestHomeIsCopyOnWriteAndLasts(t *testing.T) {
 // What a turn closes in the home keeps no later one from starting.
 func TestClosedHomeIsOpened(t *testing.T) {
 	for name, script := range map[string]string{
-		"home":              `chmod 000 ~`,
-		"not entered":       `chmod 400 ~`,
-		"not listed":        `chmod 300 ~`,
+		"home":        `chmod 000 ~`,
+		"not entered": `chmod 400 ~`,
+		"not listed":  `chmod 300 ~`,
 		// In landlock that is a link to the host's, which is not to be changed.
 		"on the way":        `chmod 000 ~/src || true`,
 		"where copies go":   `mkdir -p ~/.config/tool ~/.cargo/bin; chmod 000 ~/.config/tool ~/.config ~/.cargo`,
