@@ -325,7 +325,7 @@ func (l *look) configured(worktree, gitDir string) {
 	if !l.treat && unix.Lstat(filepath.Join(gitDir, "config"), &st) == nil && l.bySandbox(st.Ctim.Nano()) {
 		return
 	}
-	for _, path := range configuredPaths(l.plan.top, worktree, l.policy.Home, gitDir) {
+	for _, path := range l.policy.configuredPaths(l.plan.top, worktree, gitDir, resolve) {
 		l.target(path)
 	}
 }
