@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -153,17 +152,14 @@ func clearPath(upper *os.Root, rel string, dir bool) error {
 
 // mountsBelow lists what is mounted below a directory.
 func mountsBelow(dir string) []string {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountPoints()
 	if err != nil || dir == "" {
 		return nil
 	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var found []string
-	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 4 {
-			if path := unescape.Replace(fields[4]); path != dir && within(path, dir) {
-				found = append(found, path)
-			}
+	for _, m := range mounts {
+		if m.at != dir && within(m.at, dir) {
+			found = append(found, m.at)
 		}
 	}
 	return found
