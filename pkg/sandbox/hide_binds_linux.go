@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,8 +29,11 @@ func mountPoints() ([]mountPoint, error) {
 	for {
 		n, err := f.Read(buf)
 		data.Write(buf[:n])
-		if n == 0 || err != nil {
+		if errors.Is(err, io.EOF) {
 			break
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
@@ -42,21 +47,18 @@ func mountPoints() ([]mountPoint, error) {
 }
 
 // hideBinds hides what is hidden already, and the homes, where another mount shows the same: a bind, or a disk that is mounted twice.
-func (t *tree) hideBinds(homes []string) error {
-	mounts, err := mountPoints()
-	if err != nil {
-		return err
-	}
+// In the tier namespaces the home has no mounts.
+func (t *tree) hideBinds() {
 	var hidden []string // collected when it is needed
-	for _, m := range mounts {
-		for _, other := range mounts {
+	for _, m := range t.mounts {
+		for _, other := range t.mounts {
 			if m.device != other.device || m == other || !within(m.root, other.root) && !within(other.root, m.root) {
 				continue
 			}
 			if hidden == nil {
 				hidden = t.hiddenPaths()
 			}
-			for _, path := range homes {
+			for _, path := range t.homes {
 				t.hideIn(other, m, path, false)
 			}
 			for _, path := range hidden {
@@ -64,7 +66,6 @@ func (t *tree) hideBinds(homes []string) error {
 			}
 		}
 	}
-	return nil
 }
 
 // hiddenPaths is all that the tree hides so far.

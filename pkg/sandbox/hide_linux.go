@@ -47,11 +47,8 @@ func (t *tree) hides() error {
 			}
 		}
 	}
-	if p.Home != "" {
-		homes = append(homes, p.Home)
-	}
-	if err := t.hideBinds(homes); err != nil {
-		return fault.New(fault.SandboxUnavailable, "find what is mounted twice: %w", err)
+	if t.homes = homes; p.Home != "" {
+		t.homes = append(t.homes, p.Home)
 	}
 	return nil
 }
