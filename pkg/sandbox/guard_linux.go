@@ -23,7 +23,7 @@ func (t *tree) guard() {
 	t.top = w
 	t.sweep.top = w
 	for _, name := range guardedNames {
-		t.guardPath(filepath.Join(w, name))
+		t.guardPath(w + "/" + name)
 	}
 	if looksBare(w) {
 		t.guardGit(w)
@@ -209,10 +209,12 @@ func (t *tree) guardPath(path string) {
 		}
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
+	if _, err := t.view.lstat(path); errors.Is(err, fs.ErrNotExist) { // as most, which costs least
+		t.sweep.absent = append(t.sweep.absent, path)
+		return
+	}
 	info, err := os.Lstat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		t.sweep.absent = append(t.sweep.absent, path)
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:

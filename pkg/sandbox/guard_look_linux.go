@@ -374,6 +374,14 @@ var guardedBelow = func() map[string]string {
 	return names
 }()
 
+// guardedFirst are the bytes that such a name may begin with.
+var guardedFirst = func() (first [256]bool) {
+	for name := range guardedBelow {
+		first[name[0]], first[strings.ToUpper(name)[0]] = true, true
+	}
+	return first
+}()
+
 // contents are what a directory has in it, as far as it matters.
 type contents struct {
 	dirs       []string
@@ -442,7 +450,7 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 					}
 				}
 			}
-			if name[0] == '.' {
+			if guardedFirst[name[0]] {
 				official, ok := guardedBelow[strings.ToLower(string(name))]
 				ok = ok && (official == string(name) || is(official))
 				switch {
@@ -451,7 +459,7 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 				case ok:
 					c.guarded = append(c.guarded, official)
 				}
-				if ok || len(name) == 1 || string(name) == ".." {
+				if ok || string(name) == "." || string(name) == ".." {
 					continue
 				}
 			}
