@@ -66,7 +66,11 @@ func (a *app) printError(err error) {
 	if err == nil || errors.As(err, &status) {
 		return
 	}
-	a.line("sesame", err.Error())
+	text := err.Error()
+	if fault.CodeOf(err) == fault.Usage { // it may be about a name in the workspace; others have several lines to say
+		text = onOneLine(text)
+	}
+	a.line("sesame", text)
 	for _, hint := range fault.HintsOf(err) {
 		a.line("hint", hint)
 	}
@@ -80,7 +84,7 @@ func (a *app) warn(format string, args ...any) {
 // say tells how it goes; --quiet silences it.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		a.line("sesame", fmt.Sprintf(format, args...))
+		a.line("sesame", onOneLine(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -88,6 +92,10 @@ func (a *app) line(label, text string) {
 	// stderr is the last resort: there is nowhere to report its failure to.
 	_, _ = io.WriteString(a.io.ErrOut, label+": "+printable(text)+"\n")
 }
+
+// onOneLine keeps a name from making a line of its own, which would look like sesame's or be a command to what reads its
+// output, as `::error::` is in CI.
+func onOneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", `\x0a`)) }
 
 // printable keeps what strangers wrote (file names, a service's messages) from
 // talking to the terminal.

@@ -133,7 +133,7 @@ func (o *sandboxOptions) verdicts(ctx context.Context, cfg *config.Config, p *sa
 		if v.Flag != "" {
 			text += "; to change it: " + v.Flag
 		}
-		if _, err := fmt.Fprintln(a.io.Out, text); err != nil {
+		if _, err := fmt.Fprintln(a.io.Out, onOneLine(text)); err != nil {
 			return err
 		}
 	}
@@ -143,7 +143,7 @@ func (o *sandboxOptions) verdicts(ctx context.Context, cfg *config.Config, p *sa
 // explain is the policy as a person reads it; tier is what carries it out here, "" if nothing does.
 func explain(p *sandbox.Policy, tier sandbox.Tier, paths []sandbox.Verdict, env []string, key string) string {
 	var b strings.Builder
-	line := func(label, value string) { fmt.Fprintf(&b, "%-14s %s\n", label, value) }
+	line := func(label, value string) { fmt.Fprintf(&b, "%-14s %s\n", label, onOneLine(value)) }
 	short := func(path string) string {
 		if rel, err := filepath.Rel(p.Workspace, path); err == nil && filepath.IsLocal(rel) && rel != "." {
 			return "./" + rel

@@ -59,6 +59,7 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		AllowWrite: slices.Clone(cfg.Sandbox.AllowWrite),
 		DenyRead:   slices.Clone(cfg.Sandbox.DenyRead),
 		AllowHosts: hosts,
+		GitEnv:     gitEnv(a.env),
 		Proxy:      proxyOf(a.env),
 		Notice:     func(text string) { a.say("%s", text) },
 	}
@@ -66,6 +67,17 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		policy.Denied = func(d sandbox.Denial) { a.say("%s", describe(d)) }
 	}
 	return policy, nil
+}
+
+// gitEnv are the variables by which git is configured.
+func gitEnv(env config.Env) map[string]string {
+	of := map[string]string{}
+	for name, value := range env {
+		if name == "XDG_CONFIG_HOME" || strings.HasPrefix(name, "GIT_CONFIG_") {
+			of[name] = value
+		}
+	}
+	return of
 }
 
 // checkExists refuses a rule about a path that is not there: whoever misspelt what to hide believes it hidden. A workspace's file

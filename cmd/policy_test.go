@@ -152,3 +152,25 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%s", w.out)
 	}
 }
+
+// Names of files say nothing in sesame's name, neither to the terminal nor to who reads line by line.
+func TestNamesOfFilesStayNames(t *testing.T) {
+	const evil = "a\x1b]0;t\x07\n::error::forged\nsesame: everything was verified"
+	w := newWorld(t)
+	w.cwd = filepath.Join(w.cwd, evil)
+	w.write(t, evil+"/.git/config", "")
+	w.write(t, ".gitmodules", "[submodule \"x\"]\n\tpath = sub\x1b[31mEVIL\n")
+	if code := w.run(t, "sandbox", "--explain"); code != 0 {
+		t.Fatalf("exit %d: %s", code, w.errOut)
+	}
+	if code := w.run(t, "sandbox", "--explain-path", evil); code != 0 {
+		t.Fatalf("exit %d: %s", code, w.errOut)
+	}
+	w.say("%s appeared while the sandbox ran", evil)
+	w.printError(fault.New(fault.Usage, ".sesame.yaml: %s: unknown key", evil))
+	for _, text := range []string{w.out.String(), w.errOut.String()} {
+		if strings.Contains(text, "\x1b") || strings.Contains(text, "\n::") || strings.Contains(text, "\nsesame: everything") || !strings.Contains(text, `\x0a::error::forged\x0a`) {
+			t.Errorf("%q", text)
+		}
+	}
+}

@@ -37,6 +37,33 @@ func TestHomeIsCopyOnWriteAndLasts(t *testing.T) {
 	}
 }
 
+// What a turn closes in the home keeps no later one from starting.
+func TestClosedHomeIsOpened(t *testing.T) {
+	for name, script := range map[string]string{
+		"home":        `chmod 000 ~`,
+		"not entered": `chmod 400 ~`,
+		"not listed":  `chmod 300 ~`,
+		// In landlock that is a link to the host's, which is not to be changed.
+		"on the way":        `chmod 000 ~/src || true`,
+		"where copies go":   `mkdir -p ~/.config/tool ~/.cargo/bin; chmod 000 ~/.config/tool ~/.config ~/.cargo`,
+		"something mounted": `mkdir -p ~/later/closed/in; chmod 000 ~/later/closed`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.write(".config/tool/settings", "host's")
+			h.write(".cargo/bin/tool", "host's")
+			h.sh(`echo kept > ~/kept; ` + script)
+			h.write("later", "shown")
+			h.policy.AllowRead = []string{filepath.Join(h.policy.Home, "later")}
+			for range 2 {
+				if out := h.sh(`chmod 700 ~; cat ~/kept`); out != "kept\n" {
+					t.Errorf("the next turn sees %q", out)
+				}
+			}
+		})
+	}
+}
+
 func TestHomeInUseIsSeenButNotShared(t *testing.T) {
 	h := newHost(t)
 	h.sh(`echo kept > ~/kept`)

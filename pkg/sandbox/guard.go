@@ -16,6 +16,8 @@ import (
 var guardedNames = []string{
 	".gitmodules", ".gitconfig", ".vscode", ".idea", ".zed", ".devcontainer", ".envrc", ".husky",
 	".mcp.json", ".amp", ".claude", ".cursor", ".codex", ".gemini", ".sesame.yaml",
+	".devcontainer.json", ".opencode", "opencode.json", "opencode.jsonc", ".kiro", ".windsurf", ".roo", ".continue", ".qwen", ".aider.conf.yml",
+	".nvim.lua", ".nvimrc", ".exrc",
 }
 
 // guardedInGit likewise, in a git directory. modules are those of submodules, with all of this in them.

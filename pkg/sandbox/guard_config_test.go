@@ -110,3 +110,35 @@ func TestEvilConfigIsTakenOut(t *testing.T) {
 		}
 	}
 }
+
+// What git makes of a configuration, eachSetting makes of it.
+func TestSettingsAreReadAsGitDoes(t *testing.T) {
+	for _, text := range []string{
+		"[core]\n\thooksPath = a\n",
+		"[core] hooksPath=a # b\n[CORE] HooksPath = \"a # b\" ; c\n",
+		"\ufeff[core]\r\n\thooksPath = a\\\r\n  b \"c  \"  d  \r\n",
+		"[core]\n\thooksPath = a\\\\b\\\"c\\td\n\thooksPath\n\thooksPath =\n",
+		"[includeIf \"gitdir:~/a]b\\\"/\"] path = x\n# [core]\n;[core]\npath = \"y\\\nz\"\n",
+		"[include]path=a b   c\n[core \"x\"]\n\thooksPath = no\n[include.sub] path = d",
+		"[core]hooksPath=\ta\"b c\"d\"\"\n\n[include]\n\tpath = ~/x;y\n",
+	} {
+		file := filepath.Join(t.TempDir(), "config")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("git", "config", "--file", file, "--list", "-z").CombinedOutput()
+		if err != nil {
+			t.Errorf("%q: git says %s", text, out)
+		}
+		var want, got []string
+		for item := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+			name, value, _ := strings.Cut(item, "\n")
+			section, _, _ := strings.Cut(name, ".")
+			want = append(want, section+"."+name[strings.LastIndexByte(name, '.')+1:]+"="+value)
+		}
+		eachSetting(text, func(section, key, value string) { got = append(got, section+"."+key+"="+value) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %q, git has %q", text, got, want)
+		}
+	}
+}

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,24 +36,42 @@ func looksBare(dir string) bool {
 }
 
 // configuredPaths are the paths in the workspace from which the user's git takes hooks or more configuration, by the
-// configuration of a repository and one of its worktrees so far: core.hooksPath, include.path and includeIf.*.path (git-config(1)).
-func configuredPaths(workspace, worktree, home, gitDir string) []string {
-	c := gitConfig{workspace: workspace, worktree: worktree, home: home, seen: map[string]bool{}}
+// configuration of a repository and one of its worktrees so far: core.hooksPath, include.path and includeIf.*.path, and the user's
+// own files if they are there (git-config(1)).
+func (p *Policy) configuredPaths(workspace, worktree, gitDir string, resolve func(path string) string) []string {
+	c := gitConfig{workspace: workspace, worktree: worktree, home: p.Home, resolve: resolve, seen: map[string]bool{}}
 	c.read(filepath.Join(gitDir, "config"))
 	c.read(filepath.Join(gitDir, "config.worktree"))
-	c.read("/etc/gitconfig")
-	if home != "" {
-		c.read(filepath.Join(home, ".gitconfig"))
-		c.read(filepath.Join(home, ".config", "git", "config"))
+	files := []string{"/etc/gitconfig", p.GitEnv["GIT_CONFIG_SYSTEM"], p.GitEnv["GIT_CONFIG_GLOBAL"]}
+	if p.Home != "" {
+		files = append(files, filepath.Join(p.Home, ".gitconfig"), filepath.Join(p.Home, ".config", "git", "config"))
+	}
+	if xdg := p.GitEnv["XDG_CONFIG_HOME"]; xdg != "" {
+		files = append(files, filepath.Join(xdg, "git", "config"))
+	}
+	for _, file := range files {
+		if filepath.IsAbs(file) {
+			c.note(file)
+			c.read(file)
+		}
+	}
+	count, _ := strconv.Atoi(p.GitEnv["GIT_CONFIG_COUNT"])
+	for i := range min(count, maxVariables) {
+		section, key, _ := strings.Cut(strings.ToLower(p.GitEnv["GIT_CONFIG_KEY_"+strconv.Itoa(i)]), ".")
+		c.setting(section, key[strings.LastIndexByte(key, '.')+1:], p.GitEnv["GIT_CONFIG_VALUE_"+strconv.Itoa(i)], worktree)
 	}
 	return c.found
 }
 
-// maxIncludes bounds how many files of configuration are read.
-const maxIncludes = 20
+// Bounds of what is read of the user's git.
+const (
+	maxIncludes  = 20
+	maxVariables = 100
+)
 
 type gitConfig struct {
 	workspace, worktree, home string
+	resolve                   func(path string) string
 	seen                      map[string]bool
 	found                     []string
 }
@@ -65,50 +85,145 @@ func (c *gitConfig) read(file string) {
 	if _, err := os.Stat(file); err != nil {
 		return // the usual case: there is none, and nothing to follow to it
 	}
-	data, err := readSmall(resolve(file))
+	data, err := readSmall(c.resolve(file))
 	if err != nil {
 		return
 	}
-	include := false
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(line)
-		if section, rest, ok := strings.Cut(line, "]"); ok && strings.HasPrefix(section, "[") {
-			include = strings.HasPrefix(strings.ToLower(section), "[include")
-			if line = strings.TrimSpace(rest); line == "" {
-				continue
-			}
+	eachSetting(string(data), func(section, key, value string) { c.setting(section, key, value, filepath.Dir(file)) })
+}
+
+// setting follows a setting of a file in dir.
+func (c *gitConfig) setting(section, key, value, dir string) {
+	switch {
+	case section == "core" && key == "hookspath":
+		if path := c.path(value, c.worktree); path != "" {
+			c.note(path)
 		}
-		key, value, _ := strings.Cut(line, "=")
-		switch key = strings.ToLower(strings.TrimSpace(key)); {
-		case key == "hookspath":
-			c.note(value, c.worktree)
-		case key == "path" && include:
-			if path := c.note(value, filepath.Dir(file)); path != "" {
-				c.read(path)
-			}
+	case strings.HasPrefix(section, "include") && key == "path":
+		if path := c.path(value, dir); path != "" {
+			c.note(path)
+			c.read(path)
 		}
 	}
 }
 
-// note adds the path that a value means, if it is in the workspace, and returns it.
-func (c *gitConfig) note(value, dir string) string {
-	value = strings.TrimSpace(value)
-	if quoted, ok := strings.CutPrefix(value, `"`); ok {
-		value, _, _ = strings.Cut(quoted, `"`)
-	} else if i := strings.IndexAny(value, "#;"); i >= 0 {
-		value = strings.TrimSpace(value[:i])
-	}
+// path is what git takes a value for that is the name of a file; "" for none.
+func (c *gitConfig) path(value, dir string) string {
+	value = strings.TrimPrefix(value, ":(optional)")
 	if value == "" {
 		return ""
 	}
-	if rest, ok := strings.CutPrefix(value, "~/"); ok {
-		value = filepath.Join(c.home, rest)
-	} else if !filepath.IsAbs(value) {
+	if rest, ok := strings.CutPrefix(value, "~"); ok {
+		name, rest, _ := strings.Cut(rest, "/")
+		home := c.home
+		if name != "" {
+			home = homeOfUser(name)
+		}
+		return filepath.Join(home, rest)
+	}
+	if !filepath.IsAbs(value) {
 		value = filepath.Join(dir, value)
 	}
-	// A whole worktree as a directory of hooks would leave nothing to write.
-	if value = filepath.Clean(value); within(value, c.workspace) && !within(c.worktree, value) {
-		c.found = append(c.found, value)
+	return filepath.Clean(value)
+}
+
+// note adds a path if it is in the workspace, by its name or by where it leads.
+func (c *gitConfig) note(path string) {
+	for _, path := range []string{path, c.resolve(path)} {
+		// A whole worktree as a directory of hooks would leave nothing to write.
+		if within(path, c.workspace) && !within(c.worktree, path) && !slices.Contains(c.found, path) {
+			c.found = append(c.found, path)
+		}
 	}
-	return value
+}
+
+// homeOfUser is a user's home, "" if it is not known.
+func homeOfUser(name string) string {
+	data, _ := os.ReadFile("/etc/passwd")
+	for line := range strings.Lines(string(data)) {
+		if field := strings.Split(line, ":"); len(field) >= 7 && field[0] == name {
+			return field[5]
+		}
+	}
+	return ""
+}
+
+// eachSetting calls f for each setting of a configuration, as git reads it, with the section and the key in small letters.
+func eachSetting(text string, f func(section, key, value string)) {
+	text = strings.TrimPrefix(strings.ReplaceAll(text, "\r\n", "\n"), "\ufeff")
+	section := ""
+	for {
+		if text = strings.TrimLeft(text, " \t\n\r\v\f"); text == "" {
+			return
+		}
+		switch text[0] {
+		case '#', ';':
+			_, text, _ = strings.Cut(text, "\n")
+		case '[':
+			end := endOfSection(text)
+			section = strings.ToLower(text[1:end])
+			if i := strings.IndexAny(section, " \t\".]"); i >= 0 {
+				section = section[:i]
+			}
+			text = text[end:]
+		default:
+			end := strings.IndexAny(text, "=\n")
+			if end < 0 {
+				end = len(text)
+			}
+			key, value := strings.ToLower(strings.TrimSpace(text[:end])), ""
+			if text = text[end:]; strings.HasPrefix(text, "=") {
+				value, text = readSetting(text[1:])
+			}
+			f(section, key, value)
+		}
+	}
+}
+
+// endOfSection is where the header of a section ends, with which text begins.
+func endOfSection(text string) int {
+	quoted := false
+	for i := 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ']' && !quoted:
+			return i + 1
+		}
+	}
+	return len(text)
+}
+
+// readSetting reads a value, which may go on in further lines, be quoted in part and have a comment behind it.
+func readSetting(text string) (value, rest string) {
+	var b strings.Builder
+	quoted, size := false, 0 // without the blanks at its end
+	i := 0
+	for ; i < len(text) && text[i] != '\n'; i++ {
+		c := text[i]
+		switch {
+		case c == '"':
+			quoted = !quoted
+			continue
+		case (c == '#' || c == ';') && !quoted:
+			_, rest, _ = strings.Cut(text[i:], "\n")
+			return b.String()[:size], rest
+		case (c == ' ' || c == '\t') && !quoted:
+			if b.Len() > 0 {
+				b.WriteByte(c)
+			}
+			continue
+		case c == '\\' && i+1 < len(text):
+			i++
+			if text[i] == '\n' {
+				continue
+			}
+			c = strings.NewReplacer("n", "\n", "t", "\t", "b", "\b").Replace(text[i : i+1])[0]
+		}
+		b.WriteByte(c)
+		size = b.Len()
+	}
+	return b.String()[:size], text[i:]
 }

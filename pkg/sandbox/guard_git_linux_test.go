@@ -34,6 +34,15 @@ func TestHostGitExecutesNothing(t *testing.T) {
 		h.git(filepath.Join(h.policy.Workspace, dir), "commit", "-q", "--allow-empty", "-m", "first")
 		h.git(filepath.Join(h.policy.Workspace, filepath.Dir(dir)), "add", filepath.Base(dir))
 	}
+	hooks := func(configure func(h *host)) func(h *host) {
+		return func(h *host) {
+			h.write("src/project/.githooks/README", "x")
+			configure(h)
+		}
+	}
+	const makeHook = `rm -rf .githooks; mkdir -p .githooks; printf '#!/bin/sh\n%s\n' "$evil" > .githooks/pre-commit; chmod +x .githooks/pre-commit`
+	const hooksHere = "[core]\n\thooksPath = ~/src/project/.githooks\n"
+	commit := []string{"commit", "-q", "--allow-empty", "-m", "second"}
 	const makeNested = `git init -q nested; git -C nested -c user.name=u -c user.email=u@x commit -q --allow-empty -m x; git -C nested config core.fsmonitor "$evil"; `
 	for name, c := range map[string]struct {
 		before func(h *host)
@@ -167,6 +176,78 @@ open(".git/index", "wb").write((lambda d: d + hashlib.sha1(d).digest())(data.rep
 			in:     "project", git: []string{"commit", "-q", "--allow-empty", "-m", "second"},
 			script: `mkdir -p tools/hooks; printf '#!/bin/sh\n%s\n' "$evil" > tools/hooks/pre-commit; chmod +x tools/hooks/pre-commit`,
 		},
+		"hooks of the workspace by the name of a link": {
+			before: hooks(func(h *host) {
+				if err := os.Symlink("src/project", filepath.Join(h.policy.Home, "linked")); err != nil {
+					h.t.Fatal(err)
+				}
+				h.git(h.policy.Workspace, "config", "core.hooksPath", "~/linked/.githooks")
+			}),
+			in: "project", git: commit, script: makeHook,
+		},
+		"hooks of the workspace that are a link": {
+			before: func(h *host) {
+				h.write("src/project/tools/README", "x")
+				if err := os.Symlink("tools", filepath.Join(h.policy.Workspace, ".githooks")); err != nil {
+					h.t.Fatal(err)
+				}
+				h.git(h.policy.Workspace, "config", "core.hooksPath", ".githooks")
+			},
+			in: "project", git: commit, script: makeHook,
+		},
+		"hooks of the workspace behind a link": {
+			before: func(h *host) {
+				h.write("src/project/tools/.githooks/README", "x")
+				if err := os.Symlink("tools", filepath.Join(h.policy.Workspace, "link")); err != nil {
+					h.t.Fatal(err)
+				}
+				h.git(h.policy.Workspace, "config", "core.hooksPath", "link/.githooks")
+			},
+			in: "project", git: commit, script: `rm link; mkdir link; cd link; ` + makeHook,
+		},
+		"hooks of the workspace by a value in pieces": {
+			before: hooks(func(h *host) {
+				config := filepath.Join("src", "project", ".git", "config")
+				h.write(config, h.read(config)+"[core] ; settings\n\thooksPath = .git\\\nho\"ok\"s # here\n")
+			}),
+			in: "project", git: commit, script: makeHook,
+		},
+		"hooks of the workspace by the user's configuration elsewhere": {
+			before: hooks(func(h *host) {
+				h.policy.GitEnv = map[string]string{"XDG_CONFIG_HOME": filepath.Dir(filepath.Dir(h.write("xdg/git/config", hooksHere)))}
+			}),
+			in: "project", git: commit, script: makeHook,
+		},
+		"hooks of the workspace by a file that a variable names": {
+			before: hooks(func(h *host) {
+				h.policy.GitEnv = map[string]string{"GIT_CONFIG_GLOBAL": h.write("elsewhere", hooksHere)}
+			}),
+			in: "project", git: commit, script: makeHook,
+		},
+		"hooks of the workspace by variables": {
+			before: hooks(func(h *host) {
+				h.policy.GitEnv = map[string]string{"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.hooksPath", "GIT_CONFIG_VALUE_0": ".githooks"}
+			}),
+			in: "project", git: commit, script: makeHook,
+		},
+		"the user's configuration in the workspace": {
+			before: func(h *host) {
+				h.write("src/project/gitconfig", "[user]\n\tname = u\n")
+				if err := os.Symlink("src/project/gitconfig", filepath.Join(h.policy.Home, ".gitconfig")); err != nil {
+					h.t.Fatal(err)
+				}
+			},
+			in: "project", script: `printf '[core]\n\tfsmonitor = "%s"\n' "$evil" >> gitconfig`,
+		},
+		"the user's configuration in the workspace, not there yet": {
+			before: func(h *host) {
+				h.write("src/project/config/README", "x")
+				if err := os.Symlink("src/project/config", filepath.Join(h.policy.Home, ".config")); err != nil {
+					h.t.Fatal(err)
+				}
+			},
+			in: "project", script: `mkdir -p config/git; printf '[core]\n\tfsmonitor = "%s"\n' "$evil" >> config/git/config`,
+		},
 		"included configuration": {
 			before: func(h *host) {
 				h.write("src/project/shared.inc", "[user]\n\tname = u\n")
@@ -196,6 +277,9 @@ open(".git/index", "wb").write((lambda d: d + hashlib.sha1(d).digest())(data.rep
 				cmd := exec.Command("git", append([]string{"-c", "user.name=u", "-c", "user.email=u@x"}, c.git...)...)
 				cmd.Dir = filepath.Join(h.policy.Home, "src", c.in)
 				cmd.Env = append(os.Environ(), "HOME="+h.policy.Home, "GIT_CONFIG_NOSYSTEM=1", "OWNED="+owned)
+				for name, value := range h.policy.GitEnv {
+					cmd.Env = append(cmd.Env, name+"="+value)
+				}
 				out, _ := cmd.CombinedOutput() // the attack may leave git nothing to show
 				_, err := os.Lstat(owned)
 				if tier == Off && err != nil {

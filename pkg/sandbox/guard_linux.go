@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
@@ -22,7 +23,7 @@ func (t *tree) guard() {
 	t.top = w
 	t.sweep.top = w
 	for _, name := range guardedNames {
-		t.guardPath(filepath.Join(w, name))
+		t.guardPath(w + "/" + name)
 	}
 	if looksBare(w) {
 		t.guardGit(w)
@@ -30,7 +31,7 @@ func (t *tree) guard() {
 		t.sweep.absent = append(t.sweep.absent, filepath.Join(w, "HEAD"))
 	}
 	gitDir := t.guardRepository(w)
-	for _, path := range configuredPaths(w, w, t.policy.Home, gitDir) {
+	for _, path := range t.policy.configuredPaths(w, w, gitDir, t.view.resolve) {
 		t.guardPath(path)
 	}
 	if !t.noMounts { // or copies of all that would be made
@@ -202,18 +203,22 @@ func (t *tree) guardPath(path string) {
 		return
 	}
 	if !t.isRealDir(filepath.Dir(path)) {
+		t.keepLinks(path)
 		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
 			t.sweep.absent = append(t.sweep.absent, path)
 		}
 		return // behind a link: where that leads is read-only, or is guarded itself
 	}
+	if _, err := t.view.lstat(path); errors.Is(err, fs.ErrNotExist) { // as most, which costs least
+		t.sweep.absent = append(t.sweep.absent, path)
+		return
+	}
 	info, err := os.Lstat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		t.sweep.absent = append(t.sweep.absent, path)
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
+		t.keepLinks(path)
 		if real, err := filepath.EvalSymlinks(path); err == nil && within(real, t.policy.Workspace) {
 			t.readOnly(real)
 		}
@@ -226,6 +231,24 @@ func (t *tree) guardPath(path string) {
 // openDirectory opens nothing but a directory: another sandbox of the workspace may put a pipe in its place, which waits.
 func openDirectory(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+}
+
+// keepLinks has the links by which a path leads to something put back at the end: a link cannot be a mount, and another one in its
+// place would lead elsewhere.
+func (t *tree) keepLinks(path string) {
+	for at := path; at != t.top && within(at, t.top); at = filepath.Dir(at) {
+		mode, err := t.view.lstat(at)
+		if err != nil || mode&fs.ModeSymlink == 0 || !t.isRealDir(filepath.Dir(at)) || slices.Contains(t.sweep.keep, at) || t.policy.unguarded(at) {
+			continue
+		}
+		t.sweep.keep = append(t.sweep.keep, at)
+		if text, err := os.Readlink(at); err == nil {
+			if !filepath.IsAbs(text) {
+				text = filepath.Join(filepath.Dir(at), text)
+			}
+			t.keepLinks(filepath.Join(text, strings.TrimPrefix(path, at)))
+		}
+	}
 }
 
 // guardOtherNames guards what is read-only and may be written by another name: a file of more than one, and a hook that is a

@@ -82,6 +82,7 @@ func TestWorkspaceGuard(t *testing.T) {
 		"submodule":             {script: "mkdir -p .git/modules/x/hooks; echo EVIL > .git/modules/x/hooks/post-checkout"},
 		"new editor settings":   {script: "mkdir -p .vscode .idea; echo EVIL > .vscode/tasks.json; echo EVIL > .idea/workspace.xml"},
 		"new files":             {script: "for f in .envrc .mcp.json .gitmodules .gitconfig .sesame.yaml; do echo EVIL > $f; done"},
+		"all names":             {script: "for n in " + strings.Join(guardedNames, " ") + "; do mkdir -p $n; echo EVIL > $n/x; done"},
 		"new settings":          {script: "mkdir -p .amp .husky; echo EVIL > .amp/settings.json; echo EVIL > .husky/pre-commit"},
 		"links":                 {script: "echo EVIL > harmless; ln -s harmless .envrc; mkdir d; ln -s d .vscode; echo EVIL > d/tasks.json"},
 		"parent renamed":        {script: "mv .git x; mkdir -p .git/hooks; echo EVIL > .git/hooks/pre-commit"},

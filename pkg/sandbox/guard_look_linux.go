@@ -385,7 +385,7 @@ func (l *look) configured(worktree, gitDir string) {
 	if !l.treat && unix.Lstat(filepath.Join(gitDir, "config"), &st) == nil && l.bySandbox(st.Ctim.Nano()) {
 		return
 	}
-	for _, path := range configuredPaths(l.plan.top, worktree, l.policy.Home, gitDir) {
+	for _, path := range l.policy.configuredPaths(l.plan.top, worktree, gitDir, resolve) {
 		l.target(path)
 	}
 }
@@ -434,6 +434,14 @@ var guardedBelow = func() map[string]string {
 		}
 	}
 	return names
+}()
+
+// guardedFirst are the bytes that such a name may begin with.
+var guardedFirst = func() (first [256]bool) {
+	for name := range guardedBelow {
+		first[name[0]], first[strings.ToUpper(name)[0]] = true, true
+	}
+	return first
 }()
 
 // contents are what a directory has in it, as far as it matters.
@@ -504,7 +512,7 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 					}
 				}
 			}
-			if name[0] == '.' {
+			if guardedFirst[name[0]] {
 				official, ok := guardedBelow[strings.ToLower(string(name))]
 				ok = ok && (official == string(name) || is(official))
 				switch {
@@ -513,7 +521,7 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 				case ok:
 					c.guarded = append(c.guarded, official)
 				}
-				if ok || len(name) == 1 || string(name) == ".." {
+				if ok || string(name) == "." || string(name) == ".." {
 					continue
 				}
 			}

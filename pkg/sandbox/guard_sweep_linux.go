@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -291,7 +292,7 @@ func (b *box) tellChanges(l *look, whole bool) {
 		b.notice(fmt.Sprintf("%d more such files appeared or were changed while the sandbox ran: they are in %s now", more, where))
 	}
 	if err := errors.Join(l.errs...); err != nil {
-		b.notice(fmt.Sprintf("what programs of this machine would execute cannot all be looked at or removed: %v", err))
+		b.notice(fmt.Sprintf("what programs of this machine would execute cannot all be looked at or removed: %s", strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	for _, path := range l.unseen[:min(len(l.unseen), maxTold)] {
 		b.notice(fmt.Sprintf("%s cannot be looked through for what programs of this machine would execute: look at it before you use it", path))

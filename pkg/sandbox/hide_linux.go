@@ -39,10 +39,16 @@ func (t *tree) hides() error {
 	if err != nil {
 		return fault.New(fault.SandboxUnavailable, "find other users' homes: %w", err)
 	}
+	homes = append(homes, "/home", "/root") // which may be links, too
 	for _, h := range homes {
-		if !within("/home", h) && !within(h, "/home") && !within(h, "/root") { // those are not shown anyway
-			t.hideDefault(h)
+		for _, h := range []string{h, t.view.resolve(h)} {
+			if !within("/home", h) && !within(h, "/home") && !within(h, "/root") && h != p.Home { // those are not shown anyway
+				t.hideDefault(h)
+			}
 		}
+	}
+	if t.homes = homes; p.Home != "" {
+		t.homes = append(t.homes, p.Home)
 	}
 	return nil
 }
@@ -81,9 +87,13 @@ func (t *tree) hideSecret(path string) {
 	t.hideDefault(path)
 }
 
+// hideDefault hides a path unless the policy names it. What the system has in / nobody has named.
 func (t *tree) hideDefault(path string) {
 	if op, ok := t.ops[path]; ok && (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) {
-		return
+		p := t.policy
+		if filepath.Dir(path) != "/" || slices.ContainsFunc(slices.Concat(p.AllowRead, p.AllowWrite, []string{p.Workspace}), func(named string) bool { return t.view.resolve(named) == path }) {
+			return
+		}
 	}
 	t.hide(path, false)
 }

@@ -36,17 +36,19 @@ const endMark = "."
 // memoryHome is a home's upper layer in memory.
 type memoryHome struct {
 	upper   *os.Root
+	dir     *os.File // by whose descriptor it is named
 	archive string
 	partial bool // it has not all that the archive has
 }
 
 // openMemoryHome takes the layer's directory, which may be in another mount namespace, by descriptor.
 func openMemoryHome(upper int, state string) (*memoryHome, error) {
+	dir := os.NewFile(uintptr(upper), "home")
 	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", upper))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, dir.Close())
 	}
-	return &memoryHome{upper: root, archive: filepath.Join(state, archiveFile)}, nil
+	return &memoryHome{upper: root, dir: dir, archive: filepath.Join(state, archiveFile)}, nil
 }
 
 // modeBits are what chmod sets.
@@ -170,8 +172,8 @@ func (m *memoryHome) keep() error {
 		return err
 	}
 	defer os.Remove(f.Name()) // it has another name, or is good for nothing
-	// The command may have closed its home.
-	if err := m.upper.Chmod(".", 0o700); err != nil {
+	// The command may have closed its home, also for looking up its own name in it.
+	if err := os.Chmod(m.upper.Name(), 0o700); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	buffer := bufio.NewWriter(f)
@@ -281,7 +283,6 @@ func (b *box) fillHome(fds []int) error {
 		return errors.New("malformed message of the first process")
 	}
 	upper, event := fds[0], os.NewFile(uintptr(fds[1]), "event")
-	defer unix.Close(upper)
 	defer event.Close()
 	m, err := openMemoryHome(upper, b.policy.HomeState)
 	if err != nil {
@@ -305,6 +306,7 @@ func (b *box) leaveHome() {
 	if b.memory == nil {
 		return
 	}
+	defer b.memory.dir.Close()
 	defer b.memory.upper.Close()
 	if !b.ran || b.lock == nil || b.memory.partial {
 		return

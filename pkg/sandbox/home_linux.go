@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +68,7 @@ func emptyUsedWork(state string) error {
 // clearWay removes what an earlier turn put in the way of the plan's mounts, where these lie in the home: it is in the layer of changes
 // only, and would send a mount elsewhere. The home's lock must be held.
 func clearWay(pl *shim.Plan) error {
-	upper, err := os.OpenRoot(filepath.Join(pl.Home.State, "upper"))
+	upper, err := openOwn(filepath.Join(pl.Home.State, "upper"))
 	if err != nil {
 		return err
 	}
@@ -90,11 +89,41 @@ func clearWayIn(upper *os.Root, pl *shim.Plan) error {
 			top = op.Path
 		}
 		isDir := op.Kind != shim.File && (op.Source == "" && op.Blank != shim.BlankFile || isDir(op.Source))
-		if err := clearPath(upper, rel, isDir); err != nil {
+		err = clearPath(upper, rel, isDir)
+		if errors.Is(err, fs.ErrPermission) {
+			if err = openUp(upper, rel); err == nil || errors.Is(err, fs.ErrNotExist) {
+				err = clearPath(upper, rel, isDir)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// openUp makes what is on the way to a path, and what is there, directories that their owner may empty: a command can close its own.
+func openUp(upper *os.Root, rel string) error {
+	for i := range rel {
+		if rel[i] != '/' {
+			continue
+		}
+		if info, err := upper.Lstat(rel[:i]); err != nil || !info.IsDir() {
+			return err
+		}
+		if err := upper.Chmod(rel[:i], 0o700); err != nil {
+			return err
+		}
+	}
+	if _, err := upper.Lstat(rel); err != nil {
+		return err
+	}
+	return fs.WalkDir(upper.FS(), rel, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			err = upper.Chmod(path, 0o700)
+		}
+		return err
+	})
 }
 
 // clearPath removes what is in the place of a path or of a directory above it.
@@ -123,17 +152,14 @@ func clearPath(upper *os.Root, rel string, dir bool) error {
 
 // mountsBelow lists what is mounted below a directory.
 func mountsBelow(dir string) []string {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountPoints()
 	if err != nil || dir == "" {
 		return nil
 	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var found []string
-	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 4 {
-			if path := unescape.Replace(fields[4]); path != dir && within(path, dir) {
-				found = append(found, path)
-			}
+	for _, m := range mounts {
+		if m.at != dir && within(m.at, dir) {
+			found = append(found, m.at)
 		}
 	}
 	return found

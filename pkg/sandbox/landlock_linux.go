@@ -86,6 +86,7 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 	if err := t.collect(); err != nil {
 		return nil, err
 	}
+	t.hideBinds()
 	t.prune()
 	t.finishSweep()
 	if err := b.noteSweep(t.sweep, owed); err != nil {

@@ -52,3 +52,65 @@ func TestHomeWithMounts(t *testing.T) {
 		t.Errorf("notices %q", notices)
 	}
 }
+
+// What is hidden, and homes, are so by all the names that mounts and links give them.
+func TestSecretsMountedTwiceAreAbsent(t *testing.T) {
+	if !mounted(t) {
+		return
+	}
+	mount := func(from, to, kind string, flags uintptr) {
+		t.Helper()
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(from, to, kind, flags, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(to, unix.MNT_DETACH) })
+	}
+	h := newHost(t)
+	h.write(".ssh/id_ed25519", "SECRET")
+	h.write(".netrc", "SECRET")
+	h.write("notes", "SECRET") // the home, by whatever name, is its copy
+	h.write(".config/tool/settings", "public")
+	mount("none", "/mnt", "tmpfs", 0)
+	mount("none", "/srv", "tmpfs", 0)
+	mount("none", "/home", "tmpfs", 0)
+	for path, text := range map[string]string{"/srv/bob/.ssh/id_ed25519": "SECRET", "/srv/www/index": "public", "/home/own": "SECRET"} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Another user's home that is a link.
+	users := filepath.Join(filepath.Dir(h.policy.Home), "passwd")
+	if err := os.WriteFile(users, []byte("root:x:0:0::/root:/bin/sh\nbob:x:1234:1234::/home/bob:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(users, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount("/etc/passwd", unix.MNT_DETACH) })
+	if err := os.Symlink("/srv/bob", "/home/bob"); err != nil {
+		t.Fatal(err)
+	}
+	mount(filepath.Dir(h.policy.Home), "/mnt/homes", "", unix.MS_BIND)
+	mount("/home", "/mnt/other homes", "", unix.MS_BIND)
+	mount(filepath.Join(h.policy.Home, ".ssh"), "/mnt/part", "", unix.MS_BIND)
+	mount(filepath.Join(h.policy.Home, ".config"), "/mnt/settings", "", unix.MS_BIND)
+	mount(h.policy.Home, "/media", "", unix.MS_BIND)
+	h.refuse([]attack{
+		{"binds", `grep -rs SECRET /mnt /media | grep . && echo GOT`, true},
+		{"links", `grep -rs SECRET /srv | grep . && echo GOT`, true},
+	})
+	if out := h.sh("cat /srv/www/index /mnt/settings/tool/settings"); out != "publicpublic" {
+		t.Errorf("what is no secret: %q", out)
+	}
+	// Whoever works by the other name still does.
+	h.policy.Workspace = "/mnt/homes/home/src/project"
+	if out := h.sh("echo made > made; cat README; grep -rs SECRET /mnt || true"); out != "hello" {
+		t.Errorf("in the workspace by another name: %q", out)
+	}
+}

@@ -65,6 +65,20 @@ func prepareHomeState(state, workspace string) error {
 	return os.WriteFile(owner, []byte(workspace), 0o600)
 }
 
+// openOwn opens a directory that commands can close for sesame as well, as they can their home.
+func openOwn(dir string) (*os.Root, error) {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&0o700 != 0o700 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenRoot(dir)
+}
+
 // takeHome makes the home, or brings the one that is kept up to date.
 func (o *ownPlaces) takeHome() error {
 	o.home = filepath.Join(o.run, "home")

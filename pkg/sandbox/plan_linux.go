@@ -56,6 +56,7 @@ func (t *tree) complete() error {
 	if err := t.sockets(); err != nil {
 		return fault.New(fault.SandboxUnavailable, "find the host's sockets: %w", err)
 	}
+	t.hideBinds()
 	t.prune()
 	t.finishSweep()
 	return nil
@@ -88,6 +89,8 @@ type tree struct {
 	top     string          // the workspace, if it is to be guarded
 	looked  map[string]bool // by directory: its repository is guarded
 	guarded map[string]bool // by path: it is read-only because programs of the host execute it
+	mounts  []mountPoint    // read early: who mounts, as the first process does later, has others wait
+	homes   []string        // of all users
 	unknown error           // what is to be guarded or hidden cannot be looked at
 	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
 	absent  map[string]bool // what is in layers.Absent
@@ -101,6 +104,10 @@ type tree struct {
 func newTree(p *Policy) (*tree, error) {
 	// The usual sizes: growing takes as long as filling.
 	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(homeSecrets))}
+	var err error
+	if t.mounts, err = mountPoints(); err != nil {
+		return nil, fault.New(fault.SandboxUnavailable, "find what is mounted: %w", err)
+	}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)

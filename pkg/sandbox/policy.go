@@ -51,6 +51,10 @@ type Policy struct {
 	AllowHosts []HostRule // the only way out
 	Files      []File     // made inside, below PrivateDir
 
+	// GitEnv are the user's variables that give git more configuration, GIT_CONFIG_* and XDG_CONFIG_HOME, by their names: what
+	// of that is in the workspace is guarded. They are not inside.
+	GitEnv map[string]string
+
 	// Swap, if set, gives the service the key, which is not inside; see TrustSwap.
 	Swap *gateway.KeySwap
 	// Proxy is the user's own proxy, through which the host side dials; nil for none.

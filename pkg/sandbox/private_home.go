@@ -53,7 +53,7 @@ type stamp struct {
 }
 
 func (o *ownPlaces) openMirror() (*mirror, error) {
-	root, err := os.OpenRoot(o.home)
+	root, err := openOwn(o.home)
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +99,9 @@ func (h *mirror) fill() error {
 	return os.Rename(next, h.record)
 }
 
-// inTheWay tells errors of what an earlier turn put in the place of something: it has that, then.
+// inTheWay tells errors of what an earlier turn put in the place of something, or closed: it has that, then.
 func inTheWay(err error) bool {
-	return errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTDIR) || strings.Contains(err.Error(), "escapes")
+	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || strings.Contains(err.Error(), "escapes")
 }
 
 func (h *mirror) fillDir(dir string) error {

@@ -314,7 +314,7 @@ func (b *profile) guard() {
 		b.guardPath(w, "HEAD")
 	}
 	gitDir := b.guardRepository(w)
-	for _, path := range configuredPaths(w, w, p.Home, gitDir) {
+	for _, path := range p.configuredPaths(w, w, gitDir, resolve) {
 		b.guardPath(filepath.Dir(path), filepath.Base(path))
 	}
 	for _, sub := range submodules(filepath.Join(w, ".gitmodules")) {
