@@ -34,6 +34,15 @@ func (l *look) bySandbox(when int64) bool {
 	return when >= l.since && (l.until == 0 || when <= l.until)
 }
 
+// settled is an id that shows whether a file of what is kept is changed again. A sandbox that runs may have what it has touched in
+// its memory, and change it there without a new time.
+func (l *look) settled(id fileID) fileID {
+	if !l.treat && l.bySandbox(id.Changed) {
+		id.Changed = 0
+	}
+	return settled(id)
+}
+
 // madeBySandbox tells it of what is kept.
 func (l *look) madeBySandbox(k kept) bool {
 	for _, f := range k.Files {
@@ -97,7 +106,7 @@ func (l *look) record(k kept) {
 		return
 	}
 	for i := range k.Files {
-		k.Files[i].ID = settled(k.Files[i].ID)
+		k.Files[i].ID = l.settled(k.Files[i].ID)
 	}
 	l.keeps[k.Path] = k
 	l.judged[k.Path] = true

@@ -155,6 +155,9 @@ func (l *look) lstat(path string, st *unix.Stat_t) error {
 
 // note remembers a path.
 func (l *look) note(path string, id fileID, kind seenKind) {
+	if kind == guarded {
+		id = l.settled(id)
+	}
 	s := seen{id.Inode, settled(id).Changed, kind, l.pass}
 	was := l.memory[path]
 	was.pass = s.pass

@@ -63,6 +63,13 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 		"configuration, in the second turn":   {before: ignored, in: "vendor/x", turns: []string{"true", `fsmonitor vendor/x/.git/config`}},
 		"configuration, after a long turn":    {before: ignored, in: "vendor/x", turns: []string{"true", `sleep 0.5; fsmonitor vendor/x/.git/config`}},
 		"configuration, early in a long turn": {before: ignored, in: "vendor/x", turns: []string{"true", `fsmonitor vendor/x/.git/config; sleep 0.5`}},
+		"configuration, by a mapping": {
+			before: func(h *host) {
+				ignored(h)
+				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "config", "user.signingKey", strings.Repeat("x", 400))
+			},
+			in: "vendor/x", turns: []string{"true", python(mapping + `change("vendor/x/.git/config", "\n[core]\n\tfsmonitor = \"" + os.environ["evil"] + "\"\n")`)},
+		},
 		"hook":                                {before: ignored, in: "vendor/x", git: commit, turns: []string{`hook vendor/x/.git/hooks`}},
 		"hooks, replaced":                     {before: ignored, in: "vendor/x", git: commit, turns: []string{`rm -rf vendor/x/.git/hooks; hook h; mv h vendor/x/.git/hooks`}},
 		"hook, changed":                       {before: func(h *host) { ignored(h); h.write("src/project/vendor/x/.git/hooks/pre-commit", "#!/bin/sh\n") }, in: "vendor/x", git: commit, turns: []string{`hook vendor/x/.git/hooks`}},
@@ -238,6 +245,16 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 	}
 }
 
+// mapping changes the end of a file in memory, by a page that can be written already: its times stay as they are then.
+const mapping = `
+import mmap, os, time
+def change(path, evil):
+    m = mmap.mmap(os.open(path, os.O_RDWR), 0)
+    m[0:1] = m[0:1]
+    time.sleep(1.5) # a look comes here while it runs
+    m[-len(evil):] = evil.encode()
+`
+
 func errorsOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -333,6 +350,7 @@ func TestSettingsBelowAreGuarded(t *testing.T) {
 		"changed, second turn":      {turns: []string{"true", "echo EVIL >> a/.envrc"}},
 		"changed, early":            {turns: []string{"true", "echo EVIL >> a/.envrc; sleep 0.5"}},
 		"changed, late":             {turns: []string{"true", "sleep 0.5; echo EVIL >> a/.envrc"}},
+		"changed, by a mapping":     {turns: []string{"true", python(mapping + `change("a/.envrc", "EVIL\n")`)}},
 		"a file in it changed":      {turns: []string{"echo EVIL >> a/.vscode/more/tasks.json"}},
 		"a file in it made":         {turns: []string{"echo EVIL >> a/.vscode/more/x"}},
 		"replaced":                  {turns: []string{"echo EVIL > x; mv x a/.envrc; mkdir y; echo EVIL > y/tasks.json; rm -r a/.vscode; mv y a/.vscode"}},
