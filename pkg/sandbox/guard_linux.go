@@ -60,7 +60,7 @@ func (t *tree) guardNeighbours() {
 			continue
 		}
 		dotGit := filepath.Join(dir, ".git")
-		if info, err := os.Lstat(dotGit); err != nil || !info.IsDir() || made[dotGit] != 0 && made[dotGit] == identify(dotGit).Inode {
+		if info, err := os.Lstat(dotGit); err != nil || !info.IsDir() || made[dotGit] != (birth{}) && made[dotGit] == birthOf(dotGit) {
 			continue
 		}
 		if n++; n > maxNeighbours {

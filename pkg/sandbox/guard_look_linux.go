@@ -21,12 +21,12 @@ import (
 type look struct {
 	policy *Policy
 	plan   *sweep
-	memory map[string]seen   // by path below the top, that itself "."
-	whole  bool              // that is all there is
-	made   map[string]uint64 // numbers of git directories that the sandbox has made
-	dirty  bool              // it was changed since it was kept
-	keeps  map[string]kept   // what programs of the host execute and nothing else guards, by path
-	free   []string          // what the policy allows to be written
+	memory map[string]seen  // by path below the top, that itself "."
+	whole  bool             // that is all there is
+	made   map[string]birth // git directories that the sandbox has made
+	dirty  bool             // it was changed since it was kept
+	keeps  map[string]kept  // what programs of the host execute and nothing else guards, by path
+	free   []string         // what the policy allows to be written
 	copies copies
 	// mayKeep says that what is remembered may be written.
 	mayKeep    bool
@@ -297,7 +297,7 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) {
 		return
 	}
 	if made {
-		l.made[dir] = st.Ino
+		l.made[dir] = birthOf(dir)
 	}
 	inside := insideGit(p.path)
 	if inside { // or they are gone to like all others

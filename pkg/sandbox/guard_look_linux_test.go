@@ -466,6 +466,67 @@ chmod -R u+rw a work copy vendor; cp a/.envrc "${TMPDIR:-/tmp}/e"; rm a/.envrc; 
 	h.git(filepath.Join(h.policy.Workspace, "vendor/old"), "config", "--get", "core.fsmonitor")
 }
 
+// What the user has changed since the last look is what is put back, though the sandbox changes it as soon as it begins.
+func TestChangesBetweenTurnsAreKept(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	h.nested("a/b/lib")
+	lib := filepath.Join(h.policy.Workspace, "a/b/lib")
+	h.write("src/project/sub/.envrc", "export A=1\n")
+	h.write("src/project/gone/.envrc", "export A=1\n")
+	h.sh("true")
+	h.git(lib, "remote", "add", "upstream", "https://example.com/x.git")
+	h.write("src/project/sub/.envrc", "export A=2\n")
+	if err := os.Remove(filepath.Join(h.policy.Workspace, "gone/.envrc")); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	h.policy.Notice = func(s string) { told = append(told, s) }
+	h.sh("git -C a/b/lib config branch.main.description hi; echo EVIL > sub/.envrc; echo EVIL > gone/.envrc")
+	h.git(lib, "config", "--get", "remote.upstream.url")
+	if got := h.read("src/project/sub/.envrc"); got != "export A=2\n" {
+		t.Errorf("%q, told %q", got, told)
+	}
+	if data, err := os.ReadFile(filepath.Join(h.policy.Workspace, "gone/.envrc")); err == nil {
+		t.Errorf("there again: %q, told %q", data, told)
+	}
+	told = nil
+	h.quietly("true")
+}
+
+// A repository that the user has made where the sandbox had made one is his, though it has the same number.
+func TestRepositoryMadeAgainIsTheUsers(t *testing.T) {
+	h := newHost(t)
+	h.policy.Tier = Namespaces
+	h.sh("git init -q lib")
+	dotGit := filepath.Join(h.policy.Workspace, "lib/.git")
+	isMount := func() bool {
+		tree, err := drawTree(&h.policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tree.guarded[filepath.Join(dotGit, "config")]
+	}
+	if isMount() {
+		t.Error("the sandbox's repository cannot be worked on")
+	}
+	for range 20 {
+		before := identify(dotGit).Inode
+		time.Sleep(20 * time.Millisecond) // as long as a file system's clock stands still
+		if err := os.RemoveAll(filepath.Dir(dotGit)); err != nil {
+			t.Fatal(err)
+		}
+		h.git(h.policy.Workspace, "init", "-q", "lib")
+		if !isMount() {
+			t.Fatal("the user's repository is taken for the sandbox's")
+		}
+		if identify(dotGit).Inode == before {
+			return
+		}
+	}
+	t.Skip("this file system does not give a number to another file soon")
+}
+
 // What is put back or moved away goes nowhere else, whatever the sandbox has put in the way.
 func TestPuttingBackStaysInside(t *testing.T) {
 	for name, script := range map[string]string{

@@ -121,6 +121,11 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 	if !b.policy.own {
 		b.look.first()
 	}
+	if owed == 0 { // or a sandbox has changed it
+		if err := b.look.catchUp(); err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		}
+	}
 	for _, path := range s.keep {
 		k, err := b.look.copies.keep(path)
 		if err != nil {
