@@ -88,9 +88,14 @@ func (l *look) path(path string, made, git bool) {
 	}
 }
 
-// target looks at what a guarded path leads to. It matters also while nothing is there.
+// target looks at what a guarded path leads to, and at the links on the way. It matters also while nothing is there.
 func (l *look) target(path string) {
-	path = resolve(path)
+	links, path := follow(path)
+	for _, link := range links {
+		if within(link, l.plan.top) {
+			l.path(link, false, false)
+		}
+	}
 	if !within(path, l.plan.top) || path == l.plan.top {
 		return
 	}
@@ -125,9 +130,9 @@ func (l *look) record(k kept) {
 		}
 		target := f.Text
 		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
+			target = filepath.Dir(path) + "/" + target // not cleaned: what is before .. may be a link
 		}
-		if target = resolve(target); !within(target, k.Path) && !within(k.Path, target) {
+		if end := resolve(target); !within(end, k.Path) && !within(k.Path, end) {
 			l.target(target)
 		}
 	}

@@ -151,6 +151,86 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 			},
 			in: "vendor/x", turns: []string{`fsmonitor vendor/x/shared.inc`},
 		},
+		"hooks at the top that are a link": {before: linkedAt(".git/hooks", "../tools/hooks", "tools/hooks"), in: ".", git: commit, turns: []string{`rm .git/hooks; hook .git/hooks`}},
+		"hooks at the top behind two links": {
+			before: func(h *host) {
+				linkedAt(".git/hooks", "../shared/hooks", "tools/hooks")(h)
+				linkedAt("shared", "tools", "tools")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm shared; hook shared/hooks`},
+		},
+		"hooks at the top that lead nowhere": {
+			before: func(h *host) {
+				linkedAt(".git/hooks", "../shared/hooks", "tools")(h)
+				linkedAt("shared", "d/none", "d")(h)
+			},
+			in: ".", git: commit, turns: []string{`hook d/none/hooks`},
+		},
+		"hook at the top behind a link": {
+			before: func(h *host) {
+				linkedHook(".")(h)
+				if err := os.Rename(h.policy.Workspace+"/tools", h.policy.Workspace+"/old"); err != nil {
+					h.t.Fatal(err)
+				}
+				linkedAt("tools", "old", "old")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm tools; hook tools`},
+		},
+		"hooks out of the workspace": {before: linkedAt(".git/hooks", "../../hooks", "../hooks"), in: ".", git: commit, turns: []string{`rm .git/hooks; hook .git/hooks`}},
+		"configuration at the top that is a link": {
+			before: func(h *host) {
+				if err := os.Rename(h.policy.Workspace+"/.git/config", h.policy.Workspace+"/shared"); err != nil {
+					h.t.Fatal(err)
+				}
+				linkedAt(".git/config", "../shared", ".")(h)
+			},
+			in: ".", turns: []string{`cat .git/config > x; rm .git/config; mv x .git/config; fsmonitor .git/config`},
+		},
+		"hooks elsewhere that are a link": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "core.hooksPath", ".githooks")
+				linkedAt(".githooks", "tools/h", "tools/h")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm .githooks; hook .githooks`},
+		},
+		"hooks elsewhere behind a link": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "core.hooksPath", "dev/hooks")
+				linkedAt("dev", "tools", "tools/hooks")(h)
+			},
+			in: ".", git: commit, turns: []string{`hook tools/hooks`},
+		},
+		"hooks elsewhere behind a link, replaced": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "core.hooksPath", "dev/hooks")
+				linkedAt("dev", "tools", "tools/hooks")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm dev; hook dev/hooks`},
+		},
+		"its hooks behind two links": {
+			before: func(h *host) {
+				ignored(h)
+				linkedAt("vendor/x/.git/hooks", "../shared/hooks", "vendor/x/tools/hooks")(h)
+				linkedAt("vendor/x/shared", "tools", "vendor/x/tools")(h)
+			},
+			in: "vendor/x", git: commit, turns: []string{"true", `rm vendor/x/shared; hook vendor/x/shared/hooks`},
+		},
+		"its hooks behind a link that leads to old ones": {
+			before: func(h *host) {
+				ignored(h)
+				linkedAt("vendor/x/.git/hooks", "../shared/hooks", "vendor/x/tools/hooks")(h)
+				linkedAt("vendor/x/shared", "tools", "vendor/x/tools")(h)
+			},
+			in: "vendor/x", git: commit, turns: []string{`hook old/hooks`, `ln -sfn ../../old vendor/x/shared`},
+		},
+		"its hooks elsewhere that are a link": {
+			before: func(h *host) {
+				ignored(h)
+				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "config", "core.hooksPath", ".githooks")
+				linkedAt("vendor/x/.githooks", "tools/h", "vendor/x/tools/h")(h)
+			},
+			in: "vendor/x", git: commit, turns: []string{`hook old`, `ln -sfn ../../old vendor/x/.githooks`},
+		},
 		"bare one":      {before: func(h *host) { h.git(h.policy.Workspace, "init", "-q", "--bare", "a/x.git") }, in: "a/x.git", turns: []string{`evil_in a/x.git "$PWD"`}},
 		"made":          {in: "a/x", turns: []string{`git init -q a/x; fsmonitor a/x/.git/config`}},
 		"made, a hook":  {in: "a/x", git: commit, turns: []string{`git init -q a/x; hook a/x/.git/hooks`}},
@@ -272,6 +352,16 @@ func linkedHook(dir string) func(h *host) {
 		}
 		hook := h.write(filepath.Join("src/project", dir, "tools/pre-commit"), "#!/bin/sh\n")
 		if err := errorsOf(os.Chmod(hook, 0o755), os.Symlink("../../tools/pre-commit", filepath.Join(h.policy.Workspace, dir, ".git/hooks/pre-commit"))); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// linkedAt puts a link in the place of what is there, and makes a directory, to which it leads, or another link in it.
+func linkedAt(path, text, dir string) func(h *host) {
+	return func(h *host) {
+		path := filepath.Join(h.policy.Workspace, path)
+		if err := errorsOf(os.RemoveAll(path), os.MkdirAll(filepath.Join(h.policy.Workspace, dir), 0o755), os.Symlink(text, path)); err != nil {
 			h.t.Fatal(err)
 		}
 	}
