@@ -17,6 +17,8 @@ type change struct {
 	path  string
 	to    string   // where that is now which the sandbox left; "" where it is nowhere
 	taken []string // settings
+	// A program of the host had opened it to the sandbox, and may be the one who did it.
+	uncovered bool
 }
 
 type changeKind int
@@ -225,7 +227,7 @@ func (l *look) tame(now kept) {
 	if now, err = l.copies.keep(path); err == nil {
 		l.record(now)
 	}
-	l.changes = append(l.changes, change{disarmed, path, to, taken})
+	l.changes = append(l.changes, change{what: disarmed, path: path, to: to, taken: taken})
 }
 
 // harmless tells whether a new part of a repository makes git execute nothing.
@@ -296,13 +298,18 @@ func (c change) text(workspace string) string {
 	if c.to == "" {
 		where = "it was removed"
 	}
+	left := "what the sandbox left"
+	if c.uncovered {
+		path += ", which another program replaced or removed and the sandbox could write from then on,"
+		left = "what was there, with what the other program wrote,"
+	}
 	switch c.what {
 	case changed:
 		return fmt.Sprintf("%s was changed while the sandbox ran, %s: %s", path, would, where)
 	case restored:
 		text := fmt.Sprintf("%s was changed while the sandbox ran, %s: it is as it was before", path, would)
 		if c.to != "" {
-			text += ", and what the sandbox left is in " + c.to
+			text += ", and " + left + " is in " + c.to
 		}
 		return text
 	case remade:

@@ -39,6 +39,7 @@ type look struct {
 	aside        aside
 	changes      []change
 	unseen       []string // directories, and what is too large
+	exposed      []string // what was to be hidden and was not
 	errs         []error
 
 	// For one pass.

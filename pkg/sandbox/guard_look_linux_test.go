@@ -954,7 +954,7 @@ func TestNotesAreReadAgain(t *testing.T) {
 		{Path: "a\xfe b", ID: fileID{Inode: 1<<64 - 1, Changed: 1 << 62}, UID: 5, GID: 6, Modified: -7, Text: "li\xffnk"},
 	}}
 	s := sweep{
-		top: "/w\xff", absent: []string{"/w\xff/.envrc"}, gits: []string{"/w\xff/.git"}, shut: []string{"/w\xff/ "}, since: 1, until: 2,
+		top: "/w\xff", absent: []string{"/w\xff/.envrc"}, gits: []string{"/w\xff/.git"}, shut: []cover{{Path: "/w\xff/ ", Is: birth{1<<64 - 1, -2}, Changed: 3, Hides: true}, {Path: "/w/x"}}, since: 1, until: 2,
 		indexes: []gitIndex{{File: "/w/.git/index", Dir: "/w", ID: fileID{1, 2, 3}, Links: []string{"a"}, Hash: 20}}, kept: []kept{k, {Path: "/none"}},
 	}
 	data, err := s.encode()

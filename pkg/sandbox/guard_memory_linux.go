@@ -64,8 +64,8 @@ func (l *look) first() {
 }
 
 // goAhead looks while the sandbox runs, so that little is left to do at its end. Nobody waits for it, so it rests as long as
-// it works: a low priority would have the end wait for a thread that is given no time.
-func (l *look) goAhead() {
+// it works: a low priority would have the end wait for a thread that is given no time. note notes what it has found of the plan.
+func (l *look) goAhead(note func() error) {
 	l.halt, l.done = make(chan struct{}), make(chan struct{})
 	rest := func(d time.Duration) (halted bool) {
 		select {
@@ -80,6 +80,7 @@ func (l *look) goAhead() {
 		if rest(lookDelay) {
 			return
 		}
+		_ = l.copyCovered(note) // if not, what loses its cover is moved away
 		l.load()
 		begin := time.Now()
 		whole, _ := l.through(func() bool { // finish meets the same error
