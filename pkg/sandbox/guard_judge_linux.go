@@ -293,21 +293,20 @@ func (c change) text(workspace string) string {
 	if rel, err := filepath.Rel(workspace, path); err == nil && filepath.IsLocal(rel) {
 		path = rel
 	}
-	const would = "and programs of this machine would execute it"
+	changedHow, left := "was changed while the sandbox ran, and programs of this machine would execute it", "what the sandbox left"
 	where := "it is in " + c.to + " now"
 	if c.to == "" {
 		where = "it was removed"
 	}
-	left := "what the sandbox left"
 	if c.uncovered {
-		path += ", which another program replaced or removed and the sandbox could write from then on,"
+		changedHow = "was replaced or removed by another program while the sandbox ran, which could write it from then on"
 		left = "what was there, with what the other program wrote,"
 	}
 	switch c.what {
 	case changed:
-		return fmt.Sprintf("%s was changed while the sandbox ran, %s: %s", path, would, where)
+		return fmt.Sprintf("%s %s: %s", path, changedHow, where)
 	case restored:
-		text := fmt.Sprintf("%s was changed while the sandbox ran, %s: it is as it was before", path, would)
+		text := fmt.Sprintf("%s %s: it is as it was before", path, changedHow)
 		if c.to != "" {
 			text += ", and " + left + " is in " + c.to
 		}
@@ -318,7 +317,10 @@ func (c change) text(workspace string) string {
 		return fmt.Sprintf("%s was made while the sandbox ran, and git on this machine would execute what it says (%s): that was taken out, and all of it is in %s",
 			path, strings.Join(c.taken, ", "), c.to)
 	}
-	return fmt.Sprintf("%s appeared while the sandbox ran, %s: %s", path, would, where)
+	if c.uncovered {
+		return fmt.Sprintf("%s %s: %s", path, changedHow, where)
+	}
+	return fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: %s", path, where)
 }
 
 // clock is the time that the workspace's file system gives to what changes now: it may be another machine's, and coarser. A file of
