@@ -17,6 +17,8 @@ type change struct {
 	path  string
 	to    string   // where that is now which the sandbox left; "" where it is nowhere
 	taken []string // settings
+	// A program of the host had opened it to the sandbox, and may be the one who did it.
+	uncovered bool
 }
 
 type changeKind int
@@ -32,6 +34,15 @@ const (
 // bySandbox tells whether a change is of the time that is looked at.
 func (l *look) bySandbox(when int64) bool {
 	return when >= l.since && (l.until == 0 || when <= l.until)
+}
+
+// settled is an id that shows whether a file of what is kept is changed again. A sandbox that runs may have what it has touched in
+// its memory, and change it there without a new time.
+func (l *look) settled(id fileID) fileID {
+	if !l.treat && l.bySandbox(id.Changed) {
+		id.Changed = 0
+	}
+	return settled(id)
 }
 
 // byTurn tells whether it is of this turn's time, or of an earlier one's if nobody knows where it was until now.
@@ -85,9 +96,14 @@ func (l *look) path(path string, came arrival, git bool) (left bool) {
 	return left
 }
 
-// target looks at what a guarded path leads to. It matters also while nothing is there.
+// target looks at what a guarded path leads to, and at the links on the way. It matters also while nothing is there.
 func (l *look) target(path string) {
-	path = resolve(path)
+	links, path := follow(path)
+	for _, link := range links {
+		if within(link, l.plan.top) {
+			l.path(link, known, false)
+		}
+	}
 	if !within(path, l.plan.top) || path == l.plan.top {
 		return
 	}
@@ -103,7 +119,7 @@ func (l *look) record(k kept) {
 		return
 	}
 	for i := range k.Files {
-		k.Files[i].ID = settled(k.Files[i].ID)
+		k.Files[i].ID = l.settled(k.Files[i].ID)
 	}
 	l.keeps[k.Path] = k
 	l.judged[k.Path] = true
@@ -122,9 +138,9 @@ func (l *look) record(k kept) {
 		}
 		target := f.Text
 		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
+			target = filepath.Dir(path) + "/" + target // not cleaned: what is before .. may be a link
 		}
-		if target = resolve(target); !within(target, k.Path) && !within(k.Path, target) {
+		if end := resolve(target); !within(end, k.Path) && !within(k.Path, end) {
 			l.target(target)
 		}
 	}
@@ -217,7 +233,7 @@ func (l *look) tame(now kept) {
 	if now, err = l.copies.keep(path); err == nil {
 		l.record(now)
 	}
-	l.changes = append(l.changes, change{disarmed, path, to, taken})
+	l.changes = append(l.changes, change{what: disarmed, path: path, to: to, taken: taken})
 }
 
 // harmless tells whether a new part of a repository makes git execute nothing.
@@ -283,18 +299,22 @@ func (c change) text(workspace string) string {
 	if rel, err := filepath.Rel(workspace, path); err == nil && filepath.IsLocal(rel) {
 		path = rel
 	}
-	const would = "and programs of this machine would execute it"
+	changedHow, left := "was changed while the sandbox ran, and programs of this machine would execute it", "what the sandbox left"
 	where := "it is in " + c.to + " now"
 	if c.to == "" {
 		where = "it was removed"
 	}
+	if c.uncovered {
+		changedHow = "was replaced or removed by another program while the sandbox ran, which could write it from then on"
+		left = "what was there, with what the other program wrote,"
+	}
 	switch c.what {
 	case changed:
-		return fmt.Sprintf("%s was changed while the sandbox ran, %s: %s", path, would, where)
+		return fmt.Sprintf("%s %s: %s", path, changedHow, where)
 	case restored:
-		text := fmt.Sprintf("%s was changed while the sandbox ran, %s: it is as it was before", path, would)
+		text := fmt.Sprintf("%s %s: it is as it was before", path, changedHow)
 		if c.to != "" {
-			text += ", and what the sandbox left is in " + c.to
+			text += ", and " + left + " is in " + c.to
 		}
 		return text
 	case remade:
@@ -303,7 +323,10 @@ func (c change) text(workspace string) string {
 		return fmt.Sprintf("%s was made while the sandbox ran, and git on this machine would execute what it says (%s): that was taken out, and all of it is in %s",
 			path, strings.Join(c.taken, ", "), c.to)
 	}
-	return fmt.Sprintf("%s appeared while the sandbox ran, %s: %s", path, would, where)
+	if c.uncovered {
+		return fmt.Sprintf("%s %s: %s", path, changedHow, where)
+	}
+	return fmt.Sprintf("%s appeared while the sandbox ran, and programs of this machine would execute it: %s", path, where)
 }
 
 // clock is the time that the workspace's file system gives to what changes now: it may be another machine's, and coarser. A file of

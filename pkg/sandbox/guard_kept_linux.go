@@ -249,6 +249,25 @@ func idOf(st *unix.Stat_t) fileID {
 	return fileID{Inode: st.Ino, Changed: st.Ctim.Nano(), Size: st.Size}
 }
 
+// birth tells a file from all that were before it in its place, also where the number is given again.
+type birth struct {
+	Inode uint64
+	Born  int64 // in nanoseconds; 0 where the file system does not say
+}
+
+// birthOf is that of what is at a path, that of nothing zero.
+func birthOf(path string) birth {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &st) != nil {
+		return birth{}
+	}
+	b := birth{Inode: st.Ino}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		b.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	}
+	return b
+}
+
 // settled is an id that shows whether the file is changed again. In one whose change is too young that may not show.
 func settled(id fileID) fileID {
 	if age := time.Since(time.Unix(0, id.Changed)); age < indexSettles {

@@ -61,7 +61,7 @@ func (t *tree) guardNeighbours() {
 			continue
 		}
 		dotGit := filepath.Join(dir, ".git")
-		if info, err := os.Lstat(dotGit); err != nil || !info.IsDir() || made[dotGit] != 0 && made[dotGit] == identify(dotGit).Inode {
+		if info, err := os.Lstat(dotGit); err != nil || !info.IsDir() || made[dotGit] != (birth{}) && made[dotGit] == birthOf(dotGit) {
 			continue
 		}
 		if n++; n > maxNeighbours {
@@ -203,11 +203,8 @@ func (t *tree) guardPath(path string) {
 		return
 	}
 	if !t.isRealDir(filepath.Dir(path)) {
-		t.keepLinks(path)
-		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-			t.sweep.absent = append(t.sweep.absent, path)
-		}
-		return // behind a link: where that leads is read-only, or is guarded itself
+		t.guardBehindLinks(path)
+		return
 	}
 	if _, err := t.view.lstat(path); errors.Is(err, fs.ErrNotExist) { // as most, which costs least
 		t.sweep.absent = append(t.sweep.absent, path)
@@ -218,10 +215,7 @@ func (t *tree) guardPath(path string) {
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
-		t.keepLinks(path)
-		if real, err := filepath.EvalSymlinks(path); err == nil && within(real, t.policy.Workspace) {
-			t.readOnly(real)
-		}
+		t.guardBehindLinks(path)
 	default:
 		t.readOnly(path)
 		t.guardOtherNames(path, info)
@@ -233,22 +227,61 @@ func openDirectory(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 }
 
-// keepLinks has the links by which a path leads to something put back at the end: a link cannot be a mount, and another one in its
-// place would lead elsewhere.
-func (t *tree) keepLinks(path string) {
-	for at := path; at != t.top && within(at, t.top); at = filepath.Dir(at) {
-		mode, err := t.view.lstat(at)
-		if err != nil || mode&fs.ModeSymlink == 0 || !t.isRealDir(filepath.Dir(at)) || slices.Contains(t.sweep.keep, at) || t.policy.unguarded(at) {
-			continue
-		}
-		t.sweep.keep = append(t.sweep.keep, at)
-		if text, err := os.Readlink(at); err == nil {
-			if !filepath.IsAbs(text) {
-				text = filepath.Join(filepath.Dir(at), text)
-			}
-			t.keepLinks(filepath.Join(text, strings.TrimPrefix(path, at)))
+// guardBehindLinks guards what a path leads to, there or not, and the links on the way: those cannot be mounts, and are put back when
+// the sandbox has ended.
+func (t *tree) guardBehindLinks(path string) {
+	links, end := follow(path)
+	for _, link := range links {
+		if t.isIn(shim.ReadWrite, link) && !t.policy.unguarded(link) {
+			t.sweep.keep = append(t.sweep.keep, link)
+			t.pin(link)
 		}
 	}
+	if !t.isIn(shim.ReadWrite, end) || within(t.top, end) || t.guarded[end] || t.policy.unguarded(end) {
+		return
+	}
+	switch info, err := os.Lstat(end); {
+	case missing(err):
+		t.sweep.absent = append(t.sweep.absent, end)
+	case err != nil:
+		t.cannotLook(end, err)
+	default:
+		t.readOnly(end)
+		t.guardOtherNames(end, info)
+	}
+}
+
+// isIn tells whether the nearest mount above a path is of a kind.
+func (t *tree) isIn(kind shim.Kind, path string) bool {
+	above, ok := t.above(path)
+	return ok && t.ops[above].Kind == kind
+}
+
+// follow goes where a path leads: over links, each named without others, to an end that need not be there.
+func follow(path string) (links []string, end string) {
+	end = "/"
+	for path != "" {
+		var name string
+		name, path, _ = strings.Cut(path, "/")
+		if name == ".." {
+			end = filepath.Dir(end)
+			continue
+		}
+		next := filepath.Join(end, name)
+		text, err := os.Readlink(next)
+		if err != nil { // no link, or nothing
+			end = next
+			continue
+		}
+		if links = append(links, next); len(links) > maxLinks {
+			return links, next
+		}
+		if filepath.IsAbs(text) {
+			end = "/"
+		}
+		path = text + "/" + path
+	}
+	return links, end
 }
 
 // guardOtherNames guards what is read-only and may be written by another name: a file of more than one, and a hook that is a
@@ -278,9 +311,7 @@ func (t *tree) guardOtherNames(path string, info fs.FileInfo) {
 				t.guardOtherNames(entry, info)
 			}
 		case e.Type()&fs.ModeSymlink != 0 && filepath.Base(path) == "hooks":
-			if real, err := filepath.EvalSymlinks(entry); err == nil && real != t.top && within(real, t.top) && !t.policy.unguarded(real) {
-				t.readOnly(real)
-			}
+			t.guardBehindLinks(entry)
 		}
 	}
 }

@@ -125,6 +125,127 @@ func TestWorkspaceGuard(t *testing.T) {
 	}
 }
 
+// inTurn runs a script in the sandbox and, when that has begun and says so, one on the host, as another program of the user would.
+// The first then goes on. It returns what that says.
+func (h *host) inTurn(outside, inside string) string {
+	h.t.Helper()
+	var out lockedBuffer
+	p, err := h.start(h.t.Context(), &out, "/bin/bash", "-c", evilScripts+"export evil\ngo() { echo ready; until [ -e go ]; do sleep 0.02; done; rm go; }\n"+inside)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	out.waitFor(h.t, "ready")
+	cmd := exec.Command("/bin/bash", "-ec", outside+"\ntouch go")
+	cmd.Dir = h.policy.Workspace
+	cmd.Env = append(os.Environ(), "HOME="+h.policy.Home, "GIT_CONFIG_NOSYSTEM=1")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		h.t.Errorf("%v: %s", err, said)
+	}
+	if _, err := p.Wait(); err != nil {
+		h.t.Fatal(err)
+	}
+	return out.String()
+}
+
+// What another program of the host replaces during a turn can be written inside from then on: it is put back, and told.
+func TestReplacedDuringTheTurn(t *testing.T) {
+	for name, c := range map[string]struct {
+		outside, inside string
+		in              string   // where the user then runs git
+		git             []string // if not status
+		early           bool     // before a look has come there
+		lost            bool     // it is not put back, but moved away
+	}{
+		"configuration":                              {outside: "git config user.email x@y", inside: "fsmonitor .git/config"},
+		"configuration, early":                       {outside: "git config user.email x@y", inside: "fsmonitor .git/config", early: true},
+		"configuration, twice":                       {outside: "git config user.email x@y; git config user.email z@y", inside: "fsmonitor .git/config"},
+		"configuration beside":                       {outside: "git -C x config user.email x@y", inside: "fsmonitor x/.git/config", in: "x"},
+		"configuration of the worktree's repository": {outside: "git -C tree config user.email x@y", inside: "fsmonitor .git/config", in: "tree"},
+		"hooks":         {outside: "rm -r .git/hooks", inside: "hook .git/hooks", git: []string{"commit", "-q", "--allow-empty", "-m", "x"}},
+		"hooks, early":  {outside: "rm -r .git/hooks", inside: "hook .git/hooks", git: []string{"commit", "-q", "--allow-empty", "-m", "x"}, early: true},
+		"settings":      {outside: "mv .vscode old", inside: "mkdir .vscode; echo EVIL > .vscode/tasks.json"},
+		"file":          {outside: "cp .mcp.json n; mv n .mcp.json", inside: "echo EVIL >> .mcp.json"},
+		"submodule's":   {outside: "mv .git/modules old", inside: "git init -q .git/modules/m; mv .git/modules/m/.git .git/modules/sub; rmdir .git/modules/m; git -C .git/modules/sub config core.worktree ../../../sub; fsmonitor .git/modules/sub/config", in: "sub"},
+		"file, early":   {outside: "cp .mcp.json n; mv n .mcp.json", inside: "echo EVIL >> .mcp.json", early: true, lost: true},
+		"file, removed": {outside: "rm .mcp.json", inside: "echo EVIL >> .mcp.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tier := range []Tier{Off, testTier()} {
+				h := newHost(t)
+				h.write("src/project/.vscode/settings.json", "{}")
+				h.write("src/project/.mcp.json", "{}")
+				h.repository()
+				h.nested("x")
+				h.git(h.policy.Workspace, "config", "alias.mine", "log -1")
+				h.git(h.policy.Workspace, "init", "-q", "--separate-git-dir", "made", "sub")
+				if err := errorsOf(os.Mkdir(h.policy.Workspace+"/.git/modules", 0o755), os.Rename(h.policy.Workspace+"/made", h.policy.Workspace+"/.git/modules/sub")); err != nil {
+					t.Fatal(err)
+				}
+				h.write("src/project/sub/.git", "gitdir: ../.git/modules/sub\n")
+				h.git(h.policy.Workspace+"/.git/modules/sub", "config", "core.worktree", "../../../sub")
+				h.git(h.policy.Workspace, "worktree", "add", "-q", "tree")
+				h.policy.Tier = tier
+				var told []string
+				h.policy.Notice = func(s string) { told = append(told, s) }
+				wait := "sleep 0.6; "
+				if c.early {
+					wait = ""
+				}
+				h.inTurn(c.outside, wait+"go; "+c.inside)
+				owned, says := h.gitOutside(c.in, c.git...)
+				got := planted(t, h.policy.Workspace)
+				if bad := owned || len(got) > 0; bad != (tier == Off) {
+					t.Errorf("in tier %s git executed it: %t, and says %s; left %q; told %q", tier, owned, says, got, told)
+				}
+				if tier == Off {
+					continue
+				}
+				if !strings.Contains(strings.Join(told, "\n"), "while the sandbox ran") {
+					t.Errorf("nothing is told: %q", told)
+				}
+				if data, err := os.ReadFile(filepath.Join(h.policy.Workspace, ".mcp.json")); !c.lost && (err != nil || string(data) != "{}") {
+					t.Errorf("%q, %v; told %q", data, err, told)
+				}
+				if !c.early {
+					h.git(h.policy.Workspace, "config", "--get", "alias.mine")
+				}
+				h.quietly("true")
+			}
+		})
+	}
+}
+
+// What the host writes in place, or into a directory, stays out of the sandbox's reach and is left alone.
+func TestWrittenDuringTheTurn(t *testing.T) {
+	h := newHost(t)
+	h.policy.Tier = Namespaces
+	h.write("src/project/.mcp.json", "{}")
+	h.repository()
+	var told []string
+	h.policy.Notice = func(s string) { told = append(told, s) }
+	h.inTurn("echo '{ }' > .mcp.json; echo true > .git/hooks/pre-commit", "sleep 0.6; go; echo EVIL > .mcp.json; echo EVIL > .git/hooks/pre-commit")
+	if got := h.read("src/project/.mcp.json") + h.read("src/project/.git/hooks/pre-commit"); got != "{ }\ntrue\n" || len(told) > 0 {
+		t.Errorf("%q, told %q", got, told)
+	}
+}
+
+// A secret of the workspace that another program replaces during a turn comes into sight, and that is told.
+func TestSecretReplacedDuringTheTurn(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	h.policy.DenyRead = []string{h.write("src/project/.env", "SECRET\n"), h.write("src/project/kept", "SECRET\n")}
+	var told []string
+	h.policy.Notice = func(s string) { told = append(told, s) }
+	out := h.inTurn("cp .env n; mv n .env", "go; cat .env; echo; cat kept")
+	exposed := strings.Contains(out, "SECRET")
+	if says := strings.Contains(strings.Join(told, "\n"), ".env is to be kept from the sandbox"); says != exposed {
+		t.Errorf("it could be read: %t; told %q", exposed, told)
+	}
+	if exposed && testTier() == Landlock {
+		t.Error("it could be read")
+	}
+}
+
 // What cannot be looked at when a turn begins could be opened up, and written or read, while it lasts.
 func TestUnreadableDirectories(t *testing.T) {
 	for name, c := range map[string]struct{ before, script string }{

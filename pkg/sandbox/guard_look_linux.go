@@ -20,12 +20,12 @@ import (
 type look struct {
 	policy *Policy
 	plan   *sweep
-	memory map[string]seen   // by path below the top, that itself "."
-	whole  bool              // that is all there is
-	made   map[string]uint64 // numbers of git directories that the sandbox has made
-	dirty  bool              // it was changed since it was kept
-	keeps  map[string]kept   // what programs of the host execute and nothing else guards, by path
-	free   []string          // what the policy allows to be written
+	memory map[string]seen  // by path below the top, that itself "."
+	whole  bool             // that is all there is
+	made   map[string]birth // git directories that the sandbox has made
+	dirty  bool             // it was changed since it was kept
+	keeps  map[string]kept  // what programs of the host execute and nothing else guards, by path
+	free   []string         // what the policy allows to be written
 	copies copies
 	turns  []turn // those before this one, once they are asked for
 	// mayKeep says that what is remembered may be written.
@@ -39,6 +39,7 @@ type look struct {
 	aside        aside
 	changes      []change
 	unseen       []string // directories, and what is too large
+	exposed      []string // what was to be hidden and was not
 	errs         []error
 
 	// For one pass.
@@ -176,6 +177,9 @@ func (l *look) lstat(path string, st *unix.Stat_t) error {
 
 // note remembers a path.
 func (l *look) note(path string, id fileID, kind seenKind) {
+	if kind == guarded {
+		id = l.settled(id)
+	}
 	s := seen{id.Inode, settled(id).Changed, kind, l.pass}
 	was := l.memory[path]
 	was.pass = s.pass
@@ -326,7 +330,7 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 		return true
 	}
 	if p.came == moved {
-		l.made[dir] = st.Ino
+		l.made[dir] = birthOf(dir)
 	}
 	inside := insideGit(p.path)
 	if inside { // or they are gone to like all others

@@ -65,6 +65,13 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 		"configuration, in the second turn":   {before: ignored, in: "vendor/x", turns: []string{"true", `fsmonitor vendor/x/.git/config`}},
 		"configuration, after a long turn":    {before: ignored, in: "vendor/x", turns: []string{"true", `sleep 0.5; fsmonitor vendor/x/.git/config`}},
 		"configuration, early in a long turn": {before: ignored, in: "vendor/x", turns: []string{"true", `fsmonitor vendor/x/.git/config; sleep 0.5`}},
+		"configuration, by a mapping": {
+			before: func(h *host) {
+				ignored(h)
+				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "config", "user.signingKey", strings.Repeat("x", 400))
+			},
+			in: "vendor/x", turns: []string{"true", python(mapping + `change("vendor/x/.git/config", "\n[core]\n\tfsmonitor = \"" + os.environ["evil"] + "\"\n")`)},
+		},
 		"hook":                                {before: ignored, in: "vendor/x", git: commit, turns: []string{`hook vendor/x/.git/hooks`}},
 		"hooks, replaced":                     {before: ignored, in: "vendor/x", git: commit, turns: []string{`rm -rf vendor/x/.git/hooks; hook h; mv h vendor/x/.git/hooks`}},
 		"hook, changed":                       {before: func(h *host) { ignored(h); h.write("src/project/vendor/x/.git/hooks/pre-commit", "#!/bin/sh\n") }, in: "vendor/x", git: commit, turns: []string{`hook vendor/x/.git/hooks`}},
@@ -145,6 +152,86 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "config", "include.path", "../shared.inc")
 			},
 			in: "vendor/x", turns: []string{`fsmonitor vendor/x/shared.inc`},
+		},
+		"hooks at the top that are a link": {before: linkedAt(".git/hooks", "../tools/hooks", "tools/hooks"), in: ".", git: commit, turns: []string{`rm .git/hooks; hook .git/hooks`}},
+		"hooks at the top behind two links": {
+			before: func(h *host) {
+				linkedAt(".git/hooks", "../shared/hooks", "tools/hooks")(h)
+				linkedAt("shared", "tools", "tools")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm shared; hook shared/hooks`},
+		},
+		"hooks at the top that lead nowhere": {
+			before: func(h *host) {
+				linkedAt(".git/hooks", "../shared/hooks", "tools")(h)
+				linkedAt("shared", "d/none", "d")(h)
+			},
+			in: ".", git: commit, turns: []string{`hook d/none/hooks`},
+		},
+		"hook at the top behind a link": {
+			before: func(h *host) {
+				linkedHook(".")(h)
+				if err := os.Rename(h.policy.Workspace+"/tools", h.policy.Workspace+"/old"); err != nil {
+					h.t.Fatal(err)
+				}
+				linkedAt("tools", "old", "old")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm tools; hook tools`},
+		},
+		"hooks out of the workspace": {before: linkedAt(".git/hooks", "../../hooks", "../hooks"), in: ".", git: commit, turns: []string{`rm .git/hooks; hook .git/hooks`}},
+		"configuration at the top that is a link": {
+			before: func(h *host) {
+				if err := os.Rename(h.policy.Workspace+"/.git/config", h.policy.Workspace+"/shared"); err != nil {
+					h.t.Fatal(err)
+				}
+				linkedAt(".git/config", "../shared", ".")(h)
+			},
+			in: ".", turns: []string{`cat .git/config > x; rm .git/config; mv x .git/config; fsmonitor .git/config`},
+		},
+		"hooks elsewhere that are a link": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "core.hooksPath", ".githooks")
+				linkedAt(".githooks", "tools/h", "tools/h")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm .githooks; hook .githooks`},
+		},
+		"hooks elsewhere behind a link": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "core.hooksPath", "dev/hooks")
+				linkedAt("dev", "tools", "tools/hooks")(h)
+			},
+			in: ".", git: commit, turns: []string{`hook tools/hooks`},
+		},
+		"hooks elsewhere behind a link, replaced": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "core.hooksPath", "dev/hooks")
+				linkedAt("dev", "tools", "tools/hooks")(h)
+			},
+			in: ".", git: commit, turns: []string{`rm dev; hook dev/hooks`},
+		},
+		"its hooks behind two links": {
+			before: func(h *host) {
+				ignored(h)
+				linkedAt("vendor/x/.git/hooks", "../shared/hooks", "vendor/x/tools/hooks")(h)
+				linkedAt("vendor/x/shared", "tools", "vendor/x/tools")(h)
+			},
+			in: "vendor/x", git: commit, turns: []string{"true", `rm vendor/x/shared; hook vendor/x/shared/hooks`},
+		},
+		"its hooks behind a link that leads to old ones": {
+			before: func(h *host) {
+				ignored(h)
+				linkedAt("vendor/x/.git/hooks", "../shared/hooks", "vendor/x/tools/hooks")(h)
+				linkedAt("vendor/x/shared", "tools", "vendor/x/tools")(h)
+			},
+			in: "vendor/x", git: commit, turns: []string{`hook old/hooks`, `ln -sfn ../../old vendor/x/shared`},
+		},
+		"its hooks elsewhere that are a link": {
+			before: func(h *host) {
+				ignored(h)
+				h.git(filepath.Join(h.policy.Workspace, "vendor/x"), "config", "core.hooksPath", ".githooks")
+				linkedAt("vendor/x/.githooks", "tools/h", "vendor/x/tools/h")(h)
+			},
+			in: "vendor/x", git: commit, turns: []string{`hook old`, `ln -sfn ../../old vendor/x/.githooks`},
 		},
 		"bare one":      {before: func(h *host) { h.git(h.policy.Workspace, "init", "-q", "--bare", "a/x.git") }, in: "a/x.git", turns: []string{`evil_in a/x.git "$PWD"`}},
 		"made":          {in: "a/x", turns: []string{`git init -q a/x; fsmonitor a/x/.git/config`}},
@@ -267,6 +354,16 @@ func TestHostGitExecutesNothingBelow(t *testing.T) {
 	}
 }
 
+// mapping changes the end of a file in memory, by a page that can be written already: its times stay as they are then.
+const mapping = `
+import mmap, os, time
+def change(path, evil):
+    m = mmap.mmap(os.open(path, os.O_RDWR), 0)
+    m[0:1] = m[0:1]
+    time.sleep(1.5) # a look comes here while it runs
+    m[-len(evil):] = evil.encode()
+`
+
 func errorsOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -284,6 +381,16 @@ func linkedHook(dir string) func(h *host) {
 		}
 		hook := h.write(filepath.Join("src/project", dir, "tools/pre-commit"), "#!/bin/sh\n")
 		if err := errorsOf(os.Chmod(hook, 0o755), os.Symlink("../../tools/pre-commit", filepath.Join(h.policy.Workspace, dir, ".git/hooks/pre-commit"))); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// linkedAt puts a link in the place of what is there, and makes a directory, to which it leads, or another link in it.
+func linkedAt(path, text, dir string) func(h *host) {
+	return func(h *host) {
+		path := filepath.Join(h.policy.Workspace, path)
+		if err := errorsOf(os.RemoveAll(path), os.MkdirAll(filepath.Join(h.policy.Workspace, dir), 0o755), os.Symlink(text, path)); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -362,6 +469,7 @@ func TestSettingsBelowAreGuarded(t *testing.T) {
 		"changed, second turn":      {turns: []string{"true", "echo EVIL >> a/.envrc"}},
 		"changed, early":            {turns: []string{"true", "echo EVIL >> a/.envrc; sleep 0.5"}},
 		"changed, late":             {turns: []string{"true", "sleep 0.5; echo EVIL >> a/.envrc"}},
+		"changed, by a mapping":     {turns: []string{"true", python(mapping + `change("a/.envrc", "EVIL\n")`)}},
 		"a file in it changed":      {turns: []string{"echo EVIL >> a/.vscode/more/tasks.json"}},
 		"a file in it made":         {turns: []string{"echo EVIL >> a/.vscode/more/x"}},
 		"replaced":                  {turns: []string{"echo EVIL > x; mv x a/.envrc; mkdir y; echo EVIL > y/tasks.json; rm -r a/.vscode; mv y a/.vscode"}},
@@ -559,6 +667,67 @@ chmod -R u+rw a work copy vendor; cp a/.envrc "${TMPDIR:-/tmp}/e"; rm a/.envrc; 
 		t.Errorf("put back: %q, %q", a, b)
 	}
 	h.git(filepath.Join(h.policy.Workspace, "vendor/old"), "config", "--get", "core.fsmonitor")
+}
+
+// What the user has changed since the last look is what is put back, though the sandbox changes it as soon as it begins.
+func TestChangesBetweenTurnsAreKept(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	h.nested("a/b/lib")
+	lib := filepath.Join(h.policy.Workspace, "a/b/lib")
+	h.write("src/project/sub/.envrc", "export A=1\n")
+	h.write("src/project/gone/.envrc", "export A=1\n")
+	h.sh("true")
+	h.git(lib, "remote", "add", "upstream", "https://example.com/x.git")
+	h.write("src/project/sub/.envrc", "export A=2\n")
+	if err := os.Remove(filepath.Join(h.policy.Workspace, "gone/.envrc")); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	h.policy.Notice = func(s string) { told = append(told, s) }
+	h.sh("git -C a/b/lib config branch.main.description hi; echo EVIL > sub/.envrc; echo EVIL > gone/.envrc")
+	h.git(lib, "config", "--get", "remote.upstream.url")
+	if got := h.read("src/project/sub/.envrc"); got != "export A=2\n" {
+		t.Errorf("%q, told %q", got, told)
+	}
+	if data, err := os.ReadFile(filepath.Join(h.policy.Workspace, "gone/.envrc")); err == nil {
+		t.Errorf("there again: %q, told %q", data, told)
+	}
+	told = nil
+	h.quietly("true")
+}
+
+// A repository that the user has made where the sandbox had made one is his, though it has the same number.
+func TestRepositoryMadeAgainIsTheUsers(t *testing.T) {
+	h := newHost(t)
+	h.policy.Tier = Namespaces
+	h.sh("git init -q lib")
+	dotGit := filepath.Join(h.policy.Workspace, "lib/.git")
+	isMount := func() bool {
+		tree, err := drawTree(&h.policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tree.guarded[filepath.Join(dotGit, "config")]
+	}
+	if isMount() {
+		t.Error("the sandbox's repository cannot be worked on")
+	}
+	for range 20 {
+		before := identify(dotGit).Inode
+		time.Sleep(20 * time.Millisecond) // as long as a file system's clock stands still
+		if err := os.RemoveAll(filepath.Dir(dotGit)); err != nil {
+			t.Fatal(err)
+		}
+		h.git(h.policy.Workspace, "init", "-q", "lib")
+		if !isMount() {
+			t.Fatal("the user's repository is taken for the sandbox's")
+		}
+		if identify(dotGit).Inode == before {
+			return
+		}
+	}
+	t.Skip("this file system does not give a number to another file soon")
 }
 
 // What is put back or moved away goes nowhere else, whatever the sandbox has put in the way.
@@ -930,7 +1099,7 @@ func TestNotesAreReadAgain(t *testing.T) {
 		{Path: "a\xfe b", ID: fileID{Inode: 1<<64 - 1, Changed: 1 << 62}, UID: 5, GID: 6, Modified: -7, Text: "li\xffnk"},
 	}}
 	s := sweep{
-		top: "/w\xff", absent: []string{"/w\xff/.envrc"}, gits: []string{"/w\xff/.git"}, shut: []string{"/w\xff/ "}, since: 1, until: 2,
+		top: "/w\xff", absent: []string{"/w\xff/.envrc"}, gits: []string{"/w\xff/.git"}, shut: []cover{{Path: "/w\xff/ ", Is: birth{1<<64 - 1, -2}, Changed: 3, Hides: true}, {Path: "/w/x"}}, since: 1, until: 2,
 		indexes: []gitIndex{{File: "/w/.git/index", Dir: "/w", ID: fileID{1, 2, 3}, Links: []string{"a"}, Hash: 20}}, kept: []kept{k, {Path: "/none"}},
 	}
 	data, err := s.encode()

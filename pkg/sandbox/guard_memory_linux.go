@@ -22,7 +22,7 @@ import (
 
 // newLook is a look at a workspace whose sandbox is planned. keeps says that what it remembers may be written.
 func newLook(p *Policy, plan *sweep, keeps bool) *look {
-	l := &look{policy: p, plan: plan, mayKeep: keeps, deadline: deadline, judged: map[string]bool{}, gits: map[string]bool{}, keeps: map[string]kept{}, made: map[string]uint64{}}
+	l := &look{policy: p, plan: plan, mayKeep: keeps, deadline: deadline, judged: map[string]bool{}, gits: map[string]bool{}, keeps: map[string]kept{}, made: map[string]birth{}}
 	l.aside = aside{top: plan.top, state: p.HomeState}
 	for _, path := range p.AllowWrite {
 		if path = resolve(path); path != plan.top && within(path, plan.top) {
@@ -64,8 +64,8 @@ func (l *look) first() {
 }
 
 // goAhead looks while the sandbox runs, so that little is left to do at its end. Nobody waits for it, so it rests as long as
-// it works: a low priority would have the end wait for a thread that is given no time.
-func (l *look) goAhead() {
+// it works: a low priority would have the end wait for a thread that is given no time. note notes what it has found of the plan.
+func (l *look) goAhead(note func() error) {
 	l.halt, l.done = make(chan struct{}), make(chan struct{})
 	rest := func(d time.Duration) (halted bool) {
 		select {
@@ -80,6 +80,7 @@ func (l *look) goAhead() {
 		if rest(lookDelay) {
 			return
 		}
+		_ = l.copyCovered(note) // if not, what loses its cover is moved away
 		l.load()
 		begin := time.Now()
 		whole, _ := l.through(func() bool { // finish meets the same error
@@ -290,10 +291,6 @@ func (l *look) save() error {
 	if err := l.copies.save(list); err != nil {
 		return err
 	}
-	var text notes
-	for _, k := range list {
-		text.addKept(k)
-	}
 	data := []byte(partHead)
 	if l.whole {
 		data = []byte(memoryHead)
@@ -301,14 +298,10 @@ func (l *look) save() error {
 	data = append(data, l.encode()...)
 	// Without the one the other is not believed.
 	_ = os.Remove(l.file(memoryFile))
-	if err := os.WriteFile(l.file(keepsFile), text.encode(), 0o600); err != nil {
+	if err := l.writeKeeps(list); err != nil {
 		return err
 	}
-	next := l.file(memoryFile) + ".new"
-	if err := os.WriteFile(next, data, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(next, l.file(memoryFile)); err != nil {
+	if err := l.replace(memoryFile, data); err != nil {
 		return err
 	}
 	l.dirty = false
@@ -316,10 +309,61 @@ func (l *look) save() error {
 	return l.saveMade()
 }
 
-// madeRepositories are the numbers of the git directories that sandboxes have made, by their paths.
-func madeRepositories(state string) (made map[string]uint64) {
-	if data, err := os.ReadFile(filepath.Join(state, madeFile)); state != "" && err == nil {
-		_ = json.Unmarshal(data, &made) // then they are guarded like the user's
+func (l *look) writeKeeps(list []kept) error {
+	var text notes
+	for _, k := range list {
+		text.addKept(k)
+	}
+	return l.replace(keepsFile, text.encode())
+}
+
+// replace writes a file that is the old one or the new one, whole, at any time.
+func (l *look) replace(name string, data []byte) error {
+	next := l.file(name) + ".new"
+	if err := os.WriteFile(next, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, l.file(name))
+}
+
+// catchUp copies again what the user has changed of what is kept since the last look: that is what is put back.
+func (l *look) catchUp() error {
+	if !l.mayKeep || l.memory != nil { // it was all looked at just now
+		return nil
+	}
+	text, err := os.ReadFile(l.file(keepsFile))
+	if err != nil || len(text) == 0 {
+		return nil //nolint:nilerr // the usual case: nothing is kept
+	}
+	list, changed := readNotes(text, func(byte, string) {}), false
+	for i, k := range list {
+		if k.untouched() {
+			continue
+		}
+		changed = true
+		if list[i], err = l.copies.keep(k.Path); err != nil {
+			return err
+		}
+		for j, f := range list[i].Files {
+			list[i].Files[j].ID = settled(f.ID)
+		}
+	}
+	if !changed {
+		return nil
+	}
+	// What is gone is new if it comes again.
+	list = slices.DeleteFunc(list, func(k kept) bool { return !k.there() && k.In != 0 })
+	if err := l.copies.save(list); err != nil {
+		return err
+	}
+	return l.writeKeeps(list)
+}
+
+// madeRepositories are the git directories that sandboxes have made, by their paths.
+func madeRepositories(state string) (made map[string]birth) {
+	data, err := os.ReadFile(filepath.Join(state, madeFile))
+	if state == "" || err != nil || json.Unmarshal(data, &made) != nil {
+		return nil // then they are guarded like the user's
 	}
 	return made
 }
@@ -327,9 +371,9 @@ func madeRepositories(state string) (made map[string]uint64) {
 func (l *look) saveMade() error {
 	before := madeRepositories(l.policy.HomeState)
 	all := maps.Clone(l.made)
-	for path, inode := range before {
-		if _, ok := all[path]; !ok && identify(path).Inode == inode {
-			all[path] = inode
+	for path, b := range before {
+		if _, ok := all[path]; !ok && birthOf(path) == b {
+			all[path] = b
 		}
 	}
 	if maps.Equal(all, before) {

@@ -87,7 +87,7 @@ func readNotes(data []byte, other func(kind byte, text string)) (list []kept) {
 
 // encode is a text that decodeSweep understands.
 func (s *sweep) encode() ([]byte, error) {
-	n := make(notes, 0, 3+len(s.absent)+len(s.indexes)+len(s.gits)+len(s.shut))
+	n := make(notes, 0, 3+len(s.absent)+len(s.indexes)+len(s.gits)+2*len(s.shut))
 	n.add('T', s.top)
 	n.addNumbers('S', s.since, s.until)
 	for _, path := range s.absent {
@@ -96,8 +96,13 @@ func (s *sweep) encode() ([]byte, error) {
 	for _, path := range s.gits {
 		n.add('G', path)
 	}
-	for _, path := range s.shut {
-		n.add('H', path)
+	for _, c := range s.shut {
+		hides := int64(0)
+		if c.Hides {
+			hides = 1
+		}
+		n.add('H', c.Path)
+		n.addNumbers('h', int64(c.Is.Inode), c.Is.Born, c.Changed, hides)
 	}
 	for _, x := range s.indexes {
 		data, err := json.Marshal(x)
@@ -124,7 +129,14 @@ func decodeSweep(data []byte) (s sweep) {
 		case 'G':
 			s.gits = append(s.gits, text)
 		case 'H':
-			s.shut = append(s.shut, text)
+			s.shut = append(s.shut, cover{Path: text})
+		case 'h':
+			if len(s.shut) > 0 {
+				var inode, hides int64
+				c := &s.shut[len(s.shut)-1]
+				numbersIn(text, &inode, &c.Is.Born, &c.Changed, &hides)
+				c.Is.Inode, c.Hides = uint64(inode), hides != 0
+			}
 		case 'X':
 			var x gitIndex
 			if json.Unmarshal([]byte(text), &x) == nil {

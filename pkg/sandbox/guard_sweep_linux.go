@@ -23,9 +23,9 @@ type sweep struct {
 	top     string     // the workspace; "" if nothing can be written there
 	absent  []string   // guarded paths that are not there yet
 	indexes []gitIndex // that may name repositories anew
-	kept    []kept     // what is there and can be changed all the same
+	kept    []kept     // what is there and can be changed all the same, or could be without its cover
 	gits    []string   // git directories that are guarded
-	shut    []string   // what is guarded, or not to be seen, in the workspace
+	shut    []cover    // over what is guarded, or not to be seen
 	// When the sandbox began, and ended if that is known, as the workspace's file system has it.
 	since, until int64
 
@@ -43,8 +43,12 @@ func (t *tree) finishSweep() {
 		switch {
 		case s.top == "" || op.Kind == shim.ReadWrite:
 		case !t.noMounts || op.Kind != shim.ReadOnly:
-			if within(path, s.top) {
-				s.shut = append(s.shut, path)
+			if within(path, s.top) || t.guarded[path] {
+				c := cover{Path: path, Hides: op.Kind != shim.ReadOnly}
+				if !t.noMounts && !slices.Contains(s.keep, path) {
+					c.note()
+				}
+				s.shut = append(s.shut, c)
 			}
 		case t.guarded[path] && t.ours(path) && filepath.Base(path) != "modules": // what is in those is looked at one by one
 			s.keep = append(s.keep, path)
@@ -56,14 +60,24 @@ func (t *tree) finishSweep() {
 func (s *sweep) guards(path string) bool {
 	if s.guarded == nil {
 		s.guarded = make(map[string]bool, len(s.absent)+len(s.shut))
-		for _, path := range slices.Concat(s.absent, s.shut, s.keep) {
+		for _, path := range slices.Concat(s.absent, s.keep) {
 			s.guarded[path] = true
+		}
+		for _, c := range s.shut {
+			s.guarded[c.Path] = true
 		}
 		for _, k := range s.kept {
 			s.guarded[k.Path] = true
 		}
 	}
 	return s.guarded[path]
+}
+
+// unguard has a path looked at after all.
+func (s *sweep) unguard(path string) {
+	if s.guards(path) {
+		delete(s.guarded, path)
+	}
 }
 
 // found are the paths that are there now and that programs of the host would follow.
@@ -143,6 +157,11 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 	b.look = newLook(b.policy, &b.sweep, b.guardLock != nil)
 	if !b.policy.own {
 		b.look.first()
+	}
+	if owed == 0 { // or a sandbox has changed it
+		if err := b.look.catchUp(); err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		}
 	}
 	for _, path := range s.keep {
 		k, err := b.look.copies.keep(path)
@@ -249,9 +268,7 @@ func (b *box) takeAway() (whole bool) {
 			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
 		}
 	}
-	for _, k := range b.sweep.kept {
-		l.restore(k)
-	}
+	l.restoreKept()
 	whole = true
 	if !b.policy.own {
 		var err error
@@ -283,6 +300,9 @@ func (b *box) takeAway() (whole bool) {
 func (b *box) tellChanges(l *look, whole bool) {
 	for _, c := range l.changes[:min(len(l.changes), maxTold)] {
 		b.notice(c.text(b.sweep.top))
+	}
+	for _, path := range l.exposed[:min(len(l.exposed), maxTold)] {
+		b.notice(tellExposed(path))
 	}
 	if more := len(l.changes) - maxTold; more > 0 {
 		where := l.aside.dir

@@ -123,7 +123,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	b.ran = true
 	first.Ready()
 	if b.look != nil && !p.own {
-		b.look.goAhead()
+		b.look.goAhead(b.writeSweep)
 	}
 	return &Process{tier: b.tier, wait: b.waitCommand, signal: b.signalCommand, denials: b.denials}, nil
 }

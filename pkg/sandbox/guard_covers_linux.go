@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// cover is a mount that keeps something of the workspace from the sandbox. The kernel takes it away, and tells nobody, when a program
+// of the host removes what is under it or puts something else in its place, as git does with its configuration.
+type cover struct {
+	Path    string
+	Hides   bool  // or it is read-only
+	Is      birth // of what is under it; zero where it is kept anyway, or there are no mounts
+	Changed int64 // when, where nothing says when it was born
+}
+
+// note notes what is under it.
+func (c *cover) note() {
+	c.Is = birthOf(c.Path)
+	if c.Is.Born == 0 {
+		c.Changed = identify(c.Path).Changed
+	}
+}
+
+// holds tells whether that is still there, and so the mount.
+func (c cover) holds() bool {
+	now := cover{Path: c.Path, Hides: c.Hides}
+	now.note()
+	return c.Is == (birth{}) || now == c
+}
+
+// isModules tells git directories of submodules, which are looked at one by one.
+func (c cover) isModules() bool { return filepath.Base(c.Path) == "modules" }
+
+// copyCovered copies what the covers protect, while they do: to have it if one is taken away.
+func (l *look) copyCovered(note func() error) error {
+	var list []kept
+	for _, c := range l.plan.shut {
+		select {
+		case <-l.halt:
+			return nil
+		default:
+		}
+		if c.Hides || c.isModules() || c.Is == (birth{}) {
+			continue
+		}
+		if k, err := l.copies.keep(c.Path); err == nil && c.holds() {
+			list = append(list, k)
+		}
+	}
+	l.plan.kept = slices.Concat(l.plan.kept, list)
+	if !l.mayKeep {
+		return nil
+	}
+	if err := l.copies.save(list); err != nil {
+		return err
+	}
+	return note()
+}
+
+// restoreKept puts back what can be changed, and what has lost its cover.
+func (l *look) restoreKept() {
+	covers := map[string]bool{}
+	for _, c := range l.plan.shut {
+		if c.Is == (birth{}) {
+			continue
+		}
+		covers[c.Path] = true
+		if l.until == 0 && !c.holds() { // or that was done already, and what is there now is the user's
+			l.uncovered(c)
+		}
+	}
+	for _, k := range l.plan.kept {
+		if !covers[k.Path] {
+			l.restore(k)
+		}
+	}
+}
+
+// uncovered deals with what the sandbox could reach when a cover was gone.
+func (l *look) uncovered(c cover) {
+	if _, err := os.Lstat(c.Path); c.Hides && err == nil {
+		l.exposed = append(l.exposed, c.Path)
+	}
+	if c.Hides || c.isModules() {
+		l.plan.unguard(c.Path) // it is looked at like all else
+		l.load()
+		l.whole = false // or nobody would go there
+		return
+	}
+	k := kept{Path: c.Path}
+	if i := slices.IndexFunc(l.plan.kept, func(k kept) bool { return k.Path == c.Path }); i >= 0 {
+		k = l.plan.kept[i]
+	}
+	n := len(l.changes)
+	l.restore(k)
+	for i := range l.changes[n:] {
+		l.changes[n+i].uncovered = true
+	}
+}
+
+// tellExposed says of a path what a user may want to know who has hidden it.
+func tellExposed(path string) string {
+	return fmt.Sprintf("%s is to be kept from the sandbox, and another program replaced it while the sandbox ran: it could be read inside from then on", path)
+}
