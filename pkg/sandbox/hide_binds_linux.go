@@ -2,11 +2,12 @@ package sandbox
 
 import (
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
@@ -19,31 +20,51 @@ type mountPoint struct {
 }
 
 func mountPoints() ([]mountPoint, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	data, err := readMounts()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	var data strings.Builder
-	buf := make([]byte, 32<<10) // the kernel writes it anew for each part that is asked for
-	for {
-		n, err := f.Read(buf)
-		data.Write(buf[:n])
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var mounts []mountPoint
-	for line := range strings.Lines(data.String()) {
-		if fields := strings.SplitN(line, " ", 6); len(fields) == 6 {
-			mounts = append(mounts, mountPoint{fields[2], unescape.Replace(fields[3]), unescape.Replace(fields[4])})
+	for line := range strings.Lines(data) {
+		// Two numbers, the device, what of it, where.
+		_, line, _ = strings.Cut(line, " ")
+		_, line, _ = strings.Cut(line, " ")
+		device, line, _ := strings.Cut(line, " ")
+		root, line, _ := strings.Cut(line, " ")
+		if at, _, ok := strings.Cut(line, " "); ok {
+			mounts = append(mounts, mountPoint{device, unescaped(root), unescaped(at)})
 		}
 	}
 	return mounts, nil
+}
+
+func readMounts() (string, error) {
+	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var data strings.Builder
+	buf := make([]byte, 8<<10)
+	for {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return "", err
+		case n == 0:
+			return data.String(), nil
+		default:
+			data.Write(buf[:n])
+		}
+	}
+}
+
+func unescaped(path string) string {
+	if !strings.Contains(path, `\`) { // as good as always
+		return path
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
 }
 
 // hideBinds hides what is hidden already, and the homes, where another mount shows the same: a bind, or a disk that is mounted twice.
@@ -89,7 +110,10 @@ func (t *tree) hideIn(other, m mountPoint, path string, parts bool) {
 	if !within(path, m.at) {
 		return
 	}
-	onDevice := filepath.Join(m.root, strings.TrimPrefix(path, m.at))
+	onDevice := path
+	if m.root != m.at {
+		onDevice = filepath.Join(m.root, strings.TrimPrefix(path, m.at))
+	}
 	there := other.at
 	switch {
 	case within(onDevice, other.root):
