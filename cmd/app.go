@@ -23,6 +23,7 @@ type app struct {
 	keyring     config.Keyring // nil where there is none
 	findBrowser func(config.Env) browser
 	takeSignals func() <-chan os.Signal
+	awaitWatch  func() // until signals are watched for
 
 	begun *sandbox.Beginning // of the command sandbox, nil where that begins it itself
 

@@ -61,6 +61,7 @@ func Main(args []string) int {
 		keyring:     config.SystemKeyring(env, patience),
 		findBrowser: findBrowser,
 		takeSignals: watch.take,
+		awaitWatch:  watch.await,
 		begun:       begun,
 	}
 	return run(ctx, a, args[1:])

@@ -145,6 +145,7 @@ func newWorld(t *testing.T) *world {
 		checkKey:    askService(config.Env{}),
 		findBrowser: func(config.Env) browser { return nil },
 		takeSignals: func() <-chan os.Signal { return nil },
+		awaitWatch:  func() {},
 	}
 	return w
 }

@@ -20,6 +20,7 @@ const maxPrompt = 32 << 20
 // it is no terminal; a last argument "-" appends standard input, which is otherwise
 // never touched. Every error is a fault.Usage, but for the end of the context.
 func (a *app) prompt(ctx context.Context, args []string, file string) (string, error) {
+	a.awaitWatch() // whoever sends the prompt may send a signal next
 	appended := len(args) > 0 && args[len(args)-1] == "-"
 	if appended {
 		args = args[:len(args)-1]
