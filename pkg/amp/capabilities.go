@@ -3,6 +3,8 @@ package amp
 import (
 	"slices"
 	"strings"
+
+	"github.com/sesame-cli/sesame/pkg/config/regex"
 )
 
 // The options of Amp that sesame knows what to do with.
@@ -64,14 +66,14 @@ func (c *Capabilities) streams(mode string) bool {
 }
 
 var (
-	ansi = lazily("\x1b(?:\\[[0-9;?=<>]*[A-Za-z]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[()][A-Za-z0-9]|[=>78])")
+	ansi = regex.Lazy("\x1b(?:\\[[0-9;?=<>]*[A-Za-z]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[()][A-Za-z0-9]|[=>78])")
 	// An option's own line is indented a little and begins with the dash; its description is not.
-	optionLine  = lazily(`^\s{1,8}(-{1,2}[A-Za-z][\w-]*(?:[ ,]|$).*|--[\w-]+=.*)$`)
-	longOption  = lazily(`(?:^|[\s,])(--[A-Za-z][\w-]*)`)
-	inBrackets  = lazily(`\(([^()]*)\)`)
-	modeName    = lazily(`^[A-Za-z0-9][\w.-]{0,63}$`)
-	choices     = lazily(`Allowed choices are ([^\n]*)`)
-	versionText = lazily(`\b\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?\b`)
+	optionLine  = regex.Lazy(`^\s{1,8}(-{1,2}[A-Za-z][\w-]*(?:[ ,]|$).*|--[\w-]+=.*)$`)
+	longOption  = regex.Lazy(`(?:^|[\s,])(--[A-Za-z][\w-]*)`)
+	inBrackets  = regex.Lazy(`\(([^()]*)\)`)
+	modeName    = regex.Lazy(`^[A-Za-z0-9][\w.-]{0,63}$`)
+	choices     = regex.Lazy(`Allowed choices are ([^\n]*)`)
+	versionText = regex.Lazy(`\b\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?\b`)
 )
 
 // parseHelp reads the text of --help. It takes what it understands and never

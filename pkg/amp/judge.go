@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/config/regex"
 )
 
 // crashed are the guide's words, so that a search finds them.
@@ -19,18 +20,18 @@ const keyCheckTimeout = 15 * time.Second
 
 // What builds say on stderr, seen in builds of January to September 2026.
 var (
-	streamRefused = lazily(`Stream JSON mode is not permitted with '([^']*)' mode`)
-	unknownOption = lazily(`unknown option '(--[\w-]+)`)
-	modeRefused   = lazily(`Execute mode is not permitted (?:with --mode|for threads in) '([^']*)'|option '-m, --mode <value>' argument '([^']*)' is invalid`)
-	keyRefused    = lazily(`Invalid or missing API key|Not logged in\. Run|Access token expired|Session expired and could not be refreshed`)
-	noService     = lazily(`Couldn't connect to the Amp server|Cannot reach Amp servers|Network timeout\. Check`)
-	serviceFailed = lazily(`getUserInfo error:|Amp server returned an error`)
-	noThread      = lazily(`Thread \S*T-[0-9A-Za-z-]+ does not exist|Invalid thread ID`)
-	threadRefused = lazily(`This thread is archived and cannot be continued|Cannot resume thread created by another user`)
-	promptRefused = lazily(`(?:Stdin input too large|Execute mode input is too large)[^\n]*`)
-	userCanceled  = lazily(`^User cancelled`)
-	statusBefore  = lazily(`^\d{3} \{`)
-	outOfCredit   = lazily(`(?i)\b(?:credits?|balance|payment|billing|quota|402)\b`)
+	streamRefused = regex.Lazy(`Stream JSON mode is not permitted with '([^']*)' mode`)
+	unknownOption = regex.Lazy(`unknown option '(--[\w-]+)`)
+	modeRefused   = regex.Lazy(`Execute mode is not permitted (?:with --mode|for threads in) '([^']*)'|option '-m, --mode <value>' argument '([^']*)' is invalid`)
+	keyRefused    = regex.Lazy(`Invalid or missing API key|Not logged in\. Run|Access token expired|Session expired and could not be refreshed`)
+	noService     = regex.Lazy(`Couldn't connect to the Amp server|Cannot reach Amp servers|Network timeout\. Check`)
+	serviceFailed = regex.Lazy(`getUserInfo error:|Amp server returned an error`)
+	noThread      = regex.Lazy(`Thread \S*T-[0-9A-Za-z-]+ does not exist|Invalid thread ID`)
+	threadRefused = regex.Lazy(`This thread is archived and cannot be continued|Cannot resume thread created by another user`)
+	promptRefused = regex.Lazy(`(?:Stdin input too large|Execute mode input is too large)[^\n]*`)
+	userCanceled  = regex.Lazy(`^User cancelled`)
+	statusBefore  = regex.Lazy(`^\d{3} \{`)
+	outOfCredit   = regex.Lazy(`(?i)\b(?:credits?|balance|payment|billing|quota|402)\b`)
 )
 
 // judge turns the end of Amp into the end of the turn.

@@ -2,10 +2,10 @@ package sandbox
 
 import (
 	"bytes"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
+
+	"github.com/sesame-cli/sesame/pkg/config/regex"
 )
 
 // A repository that was made in the sandbox stays one outside: its configuration keeps what says where it comes from and
@@ -34,16 +34,12 @@ var harmlessSettings = map[string][]string{
 }
 
 // What is understood of a file of configuration, line by line. What git would read otherwise, with quotes, escapes or a line
-// that goes on, is none of it. They are compiled when they are first used: most starts have no use for them.
+// that goes on, is none of it.
 var (
-	configSection = lazily(`^[ \t]*\[([A-Za-z0-9-]+)(?:[ \t]+"([^"\\[:cntrl:]]*)")?\][ \t]*$`)
-	configSetting = lazily(`^[ \t]*([A-Za-z][A-Za-z0-9-]*)[ \t]*(?:=[ \t]*([^"\\#;[:cntrl:]]*))?$`)
-	configNothing = lazily(`^[ \t]*(?:[#;][^\x00\r]*)?$`)
+	configSection = regex.Lazy(`^[ \t]*\[([A-Za-z0-9-]+)(?:[ \t]+"([^"\\[:cntrl:]]*)")?\][ \t]*$`)
+	configSetting = regex.Lazy(`^[ \t]*([A-Za-z][A-Za-z0-9-]*)[ \t]*(?:=[ \t]*([^"\\#;[:cntrl:]]*))?$`)
+	configNothing = regex.Lazy(`^[ \t]*(?:[#;][^\x00\r]*)?$`)
 )
-
-func lazily(expr string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
-}
 
 // harmlessConfig is what of a configuration git can follow without harm: all of it as it stands, or what is left when the
 // settings in taken are left out. leadsHere tells whether a core.worktree leads to where the repository is used anyway.

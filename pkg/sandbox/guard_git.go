@@ -139,10 +139,10 @@ func (c *gitConfig) note(path string) {
 
 // homeOfUser is a user's home, "" if it is not known.
 func homeOfUser(name string) string {
-	data, _ := os.ReadFile("/etc/passwd")
-	for line := range strings.Lines(string(data)) {
-		if field := strings.Split(line, ":"); len(field) >= 7 && field[0] == name {
-			return field[5]
+	users, _ := users() // as far as they are known
+	for _, u := range users {
+		if u.name == name {
+			return u.home
 		}
 	}
 	return ""

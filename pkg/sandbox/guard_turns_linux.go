@@ -31,7 +31,7 @@ func (l *look) noteTurn(until int64) error {
 	_, err = f.Write(turn{l.since, until}.encode())
 	info, again := f.Stat()
 	if err = errors.Join(err, again, f.Close()); err == nil && info.Size() > maxTurns*turnSize && l.mayKeep {
-		err = shortenTurns(file)
+		err = l.shortenTurns()
 	}
 	return err
 }
@@ -48,8 +48,8 @@ func readTurns(file string) (turns []turn, err error) {
 	return turns, err
 }
 
-func shortenTurns(file string) error {
-	turns, err := readTurns(file)
+func (l *look) shortenTurns() error {
+	turns, err := readTurns(l.file(turnsFile))
 	if err != nil {
 		return err
 	}
@@ -62,10 +62,7 @@ func shortenTurns(file string) error {
 	for _, t := range append([]turn{long}, turns[half:]...) {
 		data = append(data, t.encode()...)
 	}
-	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
+	return l.replace(turnsFile, data)
 }
 
 // byEarlierTurn tells whether a change is of the time of a turn before this one.

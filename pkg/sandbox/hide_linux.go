@@ -1,9 +1,7 @@
 package sandbox
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -240,30 +238,18 @@ func (t *tree) pruneHome() {
 
 // otherHomes lists the homes of people other than the one whose home is own.
 func otherHomes(own string) ([]string, error) {
-	f, err := os.Open("/etc/passwd")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	all, err := users()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var homes []string
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		field := strings.Split(lines.Text(), ":")
-		if len(field) < 7 {
-			continue
-		}
-		uid, err := strconv.Atoi(field[2])
-		home := filepath.Clean(field[5])
+	for _, u := range all {
+		uid, err := strconv.Atoi(u.uid)
+		home := filepath.Clean(u.home)
 		if err != nil || uid != 0 && uid < 1000 || uid >= 65534 || home == "/" || !filepath.IsAbs(home) || own != "" && within(own, home) {
 			continue
 		}
 		homes = append(homes, home)
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("/etc/passwd: %w", err)
 	}
 	return homes, nil
 }

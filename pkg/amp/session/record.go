@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
+
+	"github.com/sesame-cli/sesame/pkg/config/regex"
 )
 
 // schemaVersion is the version of session.json. A newer one is not touched.
@@ -81,7 +81,7 @@ func (r *Record) clone() Record {
 	return c
 }
 
-var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\d{8}-\d{6}-[a-z2-7]{4}$`) })
+var idPattern = regex.Lazy(`^\d{8}-\d{6}-[a-z2-7]{4}$`)
 
 // parseRecord reads session.json and refuses what could lead anywhere else.
 func parseRecord(id string, data []byte) (Record, error) {

@@ -79,22 +79,22 @@ const maxProgram = 32
 // it stands in the middle of a line that sesame says.
 func programName(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), " ")
-	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._+-:/@", r)) {
-			return r
-		}
-		return '?'
-	}, s[:min(len(s), maxProgram)])
+	return lettersAnd("._+-:/@", s[:min(len(s), maxProgram)])
 }
 
 // oneWord is what a name, an address or what somebody calls one looks like: it cannot be taken for more than that in the middle of a line.
 func oneWord(s string) string {
+	return lettersAnd(`._-:*[]%\`, printable(cmp.Or(s, ".")))
+}
+
+// lettersAnd is a text with nothing in it but ASCII's letters and digits, some others, and question marks for all else.
+func lettersAnd(others, s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(`._-:*[]%\`, r)) {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(others, r)) {
 			return r
 		}
 		return '?'
-	}, printable(cmp.Or(s, ".")))
+	}, s)
 }
 
 func printable(s string) string {

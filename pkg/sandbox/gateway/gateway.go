@@ -257,6 +257,11 @@ func (g *Gateway) passTLS(conn net.Conn, t target) error {
 	if err := checkName(name, t); err != nil {
 		return err
 	}
+	return g.passFrom(conn, t, hello)
+}
+
+// passFrom passes on a connection that has said whom it wants, and that from its beginning.
+func (g *Gateway) passFrom(conn net.Conn, t target, beginning []byte) error {
 	if err := conn.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
@@ -265,7 +270,7 @@ func (g *Gateway) passTLS(conn net.Conn, t target) error {
 		return err
 	}
 	defer g.closing(up)()
-	if _, err := up.Write(hello); err != nil {
+	if _, err := up.Write(beginning); err != nil {
 		return err
 	}
 	return g.relay(conn, up)

@@ -17,11 +17,7 @@ import (
 // passHTTP passes one request for the host that was resolved, and its answer. Many hosts are served at one address, and what says
 // which one is meant must not be another one than the rules have allowed, in this request or in one behind it.
 func (g *Gateway) passHTTP(conn net.Conn, t target) error {
-	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return err
-	}
-	br := bufio.NewReader(io.LimitReader(conn, maxHead))
-	req, err := http.ReadRequest(br)
+	req, br, err := readHead(conn)
 	if err != nil {
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
@@ -34,19 +30,21 @@ func (g *Gateway) passHTTP(conn net.Conn, t target) error {
 	if !isFor(req.Host, t) {
 		return &refusedError{"HTTP for the host " + oneWord(req.Host)}
 	}
-	if err := conn.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	up, err := g.connect(t)
-	if err != nil {
-		return err
-	}
-	defer g.closing(up)()
 	begun, _ := br.Peek(br.Buffered()) // which is there
-	if _, err := up.Write(append(originForm(req, t), begun...)); err != nil {
-		return err
+	return g.passFrom(conn, t, append(originForm(req, t), begun...))
+}
+
+// maxHead bounds a request without its body.
+const maxHead = 64 << 10
+
+// readHead reads a request as far as its body, of which the reader may have the beginning. The connection has a deadline then.
+func readHead(conn net.Conn) (*http.Request, *bufio.Reader, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, nil, err
 	}
-	return g.relay(conn, up)
+	br := bufio.NewReader(io.LimitReader(conn, maxHead))
+	req, err := http.ReadRequest(br)
+	return req, br, err
 }
 
 // isFor tells whether the host that a request is for is a target. HTTP/1.0 need not name one.
@@ -54,14 +52,17 @@ func isFor(host string, t target) bool {
 	if host == "" {
 		return true
 	}
-	if h, port, err := net.SplitHostPort(host); err == nil {
-		if port != strconv.Itoa(t.port) {
-			return false
-		}
-		host = h
+	name, port := splitHost(host)
+	name, ok := CanonicalName(name)
+	return ok && name == t.host && (port == "" || port == strconv.Itoa(t.port))
+}
+
+// splitHost takes the port off a host, if there is one.
+func splitHost(s string) (host, port string) {
+	if host, port, err := net.SplitHostPort(s); err == nil {
+		return host, port
 	}
-	name, ok := CanonicalName(host)
-	return ok && name == t.host
+	return s, ""
 }
 
 // hopHeaders are between the client and the proxy only.

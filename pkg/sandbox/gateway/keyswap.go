@@ -263,10 +263,7 @@ func (s *swapServer) serverConfig(t target) *tls.Config {
 // admit turns away what could make the service show its client's headers, or send the key to another host.
 func (s *swapServer) admit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, port := r.Host, ""
-		if h, p, err := net.SplitHostPort(r.Host); err == nil {
-			host, port = h, p
-		}
+		host, port := splitHost(r.Host)
 		t := swapConnOf(r).target
 		if name := strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), ".")); name != s.swap.Host && name != t.host || port != "" && port != strconv.Itoa(t.port) {
 			s.gateway.deny(t, "HTTP for the host "+oneWord(r.Host))

@@ -52,18 +52,10 @@ func (p *Proxy) Close() error { return p.listener.Close() }
 // Serve passes connections on until the proxy is closed.
 func (p *Proxy) Serve() error { return p.gateway.serve(p.listener, p.gateway.conns, p.handle) }
 
-// maxHead bounds a request without its body.
-const maxHead = 64 << 10
-
 // handle serves one request, CONNECT or one with an absolute URL (RFC 9112, 3.2). From then on the connection is one
 // to the host that it named, under the same rules as if it had been captured.
 func (p *Proxy) handle(conn net.Conn) {
-	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
-		reset(conn)
-		return
-	}
-	br := bufio.NewReader(io.LimitReader(conn, maxHead))
-	req, err := http.ReadRequest(br)
+	req, br, err := readHead(conn)
 	if err != nil {
 		answer(conn, http.StatusBadRequest, "this is an HTTP proxy, and that was no request for one")
 		return

@@ -63,10 +63,9 @@ func commonRules() []rule {
 		{unix.SYS_CLONE3, notThere},
 		{unix.SYS_CLONE, noNamespaces},
 		{unix.SYS_UNSHARE, noNamespaces},
-		// Writing into the terminal's input would type commands into the user's shell.
-		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TIOCSTI, unix.TIOCLINUX}, notPermitted, undecided)},
-		// Another line discipline, or output that is stopped, would leave the user's terminal dead.
-		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TIOCSETD}, notPermitted, undecided)},
+		// Writing into the terminal's input would type commands into the user's shell. Another line discipline, or output that is
+		// stopped, would leave the terminal dead.
+		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSETD}, notPermitted, undecided)},
 		{unix.SYS_IOCTL, oneOf(1, []uint32{unix.TCXONC}, oneOf(2, []uint32{outputOff, inputOff}, notPermitted, undecided), undecided)},
 		// Snapshots and subvolumes are made past mounts and Landlock: they show what is hidden, or appear where nothing may be written.
 		{unix.SYS_IOCTL, maskedOneOf(1, requestType, []uint32{btrfsRequests, bcachefsRequests}, oneOf(1, cloneRequests, undecided, refuse(unix.ENOTTY)), undecided)},

@@ -152,7 +152,6 @@ func live(script unsafe.Pointer) {
 //go:nocheckptr
 func stay() {
 	const bits = 64
-	life.packet[0] = 0
 	size, errno := call(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(life.allowed), uintptr(unsafe.Pointer(&life.allowed)), 0, 0, 0)
 	if errno != 0 {
 		return
@@ -166,7 +165,6 @@ func stay() {
 	}
 	life.here[cpu/bits] = 1 << (cpu % bits)
 	try(syscall.SYS_SCHED_SETAFFINITY, 0, size, uintptr(unsafe.Pointer(&life.here)), 0)
-	life.here[cpu/bits] = 0
 	life.mayRun = size
 }
 
