@@ -10,12 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 // port is the port of a test server on the host's loopback.
@@ -183,6 +188,87 @@ python3 -c 'import multiprocessing as m; p = m.Pool(2); print(p.map(abs, [-1, -2
 `)
 	if !strings.Contains(out, "200[1, 2]") {
 		t.Errorf("inside: %q", out)
+	}
+}
+
+// As many ports as the tier can have work, and more are said.
+func TestManyPorts(t *testing.T) {
+	if testTier() == Landlock {
+		t.Skip("nobody listens on ports there")
+	}
+	h := newHost(t)
+	h.allow("[2001:db8::1]:1001")
+	for port := 1002; len(gateway.Rules(h.policy.AllowHosts).Ports()) < shim.MaxPorts; port++ {
+		h.allow("allowed.example:" + strconv.Itoa(port))
+	}
+	const last = 1000 + shim.MaxPorts - len(gateway.DefaultPorts)
+	if out := h.sh("exec 3<>/dev/tcp/allowed.example/" + strconv.Itoa(last) + " 4<>/dev/tcp/2001:db8::1/1001 && echo both"); out != "both\n" {
+		t.Errorf("%q", out)
+	}
+	h.allow("allowed.example:" + strconv.Itoa(last+1))
+	_, err := h.start(t.Context(), nil, "true")
+	if fault.CodeOf(err) != fault.SandboxUnavailable || !strings.Contains(err.Error(), "121 ports") {
+		t.Errorf("with one more: %v", err)
+	}
+}
+
+// A server inside that listens at all addresses is reached by those that are the sandbox's own, from any of them, and by no other.
+func TestServerAtAllAddressesInside(t *testing.T) {
+	if testTier() == Landlock {
+		t.Skip("a server has one address there: TestConfinedServers")
+	}
+	h := newHost(t)
+	h.allow("allowed.example", "[2001:db8::1]:25")
+	r := h.run("python3", "-c", `
+import socket
+sockets = []
+def attempt(to, port, source=""):
+    s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET)
+    s.settimeout(5)
+    sockets.append(s)
+    try:
+        if source:
+            s.bind((source, 0))
+        s.connect((to, port))
+        return "reached"
+    except OSError as e:
+        return e.strerror or str(e)
+servers = [socket.create_server(("0.0.0.0", 3000)), socket.create_server(("::", 3000), family=socket.AF_INET6)]
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM) # how programs find out their own address
+u.connect(("192.0.2.7", 80))
+own = u.getsockname()[0]
+name = socket.gethostbyname("allowed.example")
+for to, source in ("127.0.0.1", ""), ("127.1.2.3", ""), (own, ""), ("127.0.0.1", own), (own, "127.0.0.1"), ("::1", ""), ("::1", "::1"), ("192.0.2.7", ""), ("192.0.2.7", own), ("192.0.2.7", "127.0.0.1"), (name, ""), ("2001:db8::1", ""):
+    print(to.replace(own, "own").replace(name, "name"), source.replace(own, "own"), attempt(to, 3000, source))
+for to in "127.0.0.1", own, "::1":
+    print(attempt(to, 3001))`)
+	const want = `127.0.0.1  reached
+127.1.2.3  reached
+own  reached
+127.0.0.1 own reached
+own 127.0.0.1 reached
+::1  reached
+::1 ::1 reached
+192.0.2.7  Connection refused
+192.0.2.7 own Connection refused
+192.0.2.7 127.0.0.1 Connection refused
+name  Connection refused
+2001:db8::1  Connection refused
+Connection refused
+Connection refused
+Connection refused
+`
+	if r.out != want {
+		t.Errorf("got\n%swant\n%s", r.out, want)
+	}
+	told := map[string]Denial{}
+	for _, d := range r.denials {
+		told[d.Target] = d
+	}
+	for target, count := range map[string]int{"192.0.2.7:3000": 3, "allowed.example:3000": 1, "[2001:db8::1]:3000": 1} {
+		if want := (Denial{Kind: "network", Target: target, Program: "python3", Count: count}); told[target] != want {
+			t.Errorf("told was %+v, want %+v", told[target], want)
+		}
 	}
 }
 

@@ -176,6 +176,10 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 		return nil, err
 	}
 	pl := t.plan(c)
+	if n := len(pl.Ports); n > shim.MaxPorts {
+		return nil, fault.New(fault.SandboxUnavailable, "the rules for hosts name %d ports: a sandbox with namespaces listens on %d at most", n, shim.MaxPorts).
+			Hint("name fewer, or use the weaker tier: --sandbox landlock")
+	}
 	if b.lock != nil {
 		if err := clearWay(pl); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "clear the sandbox's home in %s: %w", pl.Home.State, err)

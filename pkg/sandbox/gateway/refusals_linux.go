@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -9,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Refusals hears by a raw socket of what the kernel inside refused, because nothing listens on a port that no rule names: connections
-// of TCP, or packets of UDP by what ICMP answers. Which program wanted a connection is not known; it was told before anybody could look.
+// Refusals hears by a raw socket of what goes to ports on which nothing listens, because no rule names them: of connections of TCP by their first
+// packet, which it answers, and of packets of UDP by what ICMP has answered.
 type Refusals struct {
 	gateway *Gateway
 	conn    *net.IPConn
@@ -18,18 +19,34 @@ type Refusals struct {
 	mu      sync.Mutex // between a packet and what is noted of it
 }
 
-// Refusals takes over the socket, which is TCP's or ICMP's. It gets only packets that refuse.
+// Refusals takes over the socket, which is TCP's or ICMP's. It gets only such packets.
 func (g *Gateway) Refusals(conn *net.IPConn) (*Refusals, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	r, protocol, failed := &Refusals{gateway: g, conn: conn}, 0, error(nil)
-	if err := raw.Control(func(fd uintptr) { protocol, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL) }); err != nil {
-		return nil, err
+	r, failed := &Refusals{gateway: g, conn: conn}, error(nil)
+	err = raw.Control(func(fd uintptr) { failed = r.prepare(int(fd)) })
+	return r, cmp.Or(err, failed)
+}
+
+// prepare has the socket of TCP tell where packets go, and take such that have their header.
+func (r *Refusals) prepare(fd int) error {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return err
 	}
-	r.udp = protocol != unix.IPPROTO_TCP
-	return r, failed
+	if r.udp = protocol != unix.IPPROTO_TCP; r.udp {
+		return nil
+	}
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return err
+	}
+	if domain == unix.AF_INET {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1)
+	}
+	return cmp.Or(unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1), unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_HDRINCL, 1))
 }
 
 // Serve notes them until the socket is closed.
@@ -56,25 +73,55 @@ func (r *Refusals) note(fd int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	packet := make([]byte, 256) // more than the headers take, one inside the other
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofInet6Pktinfo))
 	for {
-		n, from, err := unix.Recvfrom(fd, packet, unix.MSG_DONTWAIT)
+		n, oobn, _, from, err := unix.Recvmsg(fd, packet, oob, unix.MSG_DONTWAIT)
 		if err != nil {
 			return
 		}
-		var addr netip.Addr
-		answer := packet[:n]
 		switch from := from.(type) {
 		case *unix.SockaddrInet4:
-			addr, answer = netip.AddrFrom4(from.Addr), behindIPv4(answer)
+			if r.udp {
+				r.noteUDP(behindIPv4(packet[:n]), true)
+			} else if n >= ip4Header {
+				r.refuse(fd, netip.AddrFrom4(from.Addr), netip.AddrFrom4([4]byte(packet[ip4To:])), behindIPv4(packet[:n]))
+			}
 		case *unix.SockaddrInet6: // without the header
-			addr = netip.AddrFrom16(from.Addr)
-		}
-		if r.udp {
-			r.noteUDP(answer, addr.Is4())
-		} else if ports, ok := portsOf(answer); ok && addr.IsValid() {
-			r.gateway.refusedInside(netip.AddrPortFrom(addr, ports.from), nil, "")
+			if r.udp {
+				r.noteUDP(packet[:n], false)
+			} else if to, ok := sentTo(oob[:oobn]); ok {
+				r.refuse(fd, netip.AddrFrom16(from.Addr), to, packet[:n])
+			}
 		}
 	}
+}
+
+// sentTo is where a packet of IPv6 goes, by what the kernel tells beside it.
+func sentTo(oob []byte) (netip.Addr, bool) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	for _, m := range messages {
+		if err == nil && m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= net.IPv6len {
+			return netip.AddrFrom16([net.IPv6len]byte(m.Data)), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// refuse notes a connection by its first packet and answers as the kernel would: the program is found by its socket, which is there as
+// long as it waits for the answer.
+func (r *Refusals) refuse(fd int, from, to netip.Addr, segment []byte) {
+	ports, ok := portsOf(segment)
+	if !ok || len(segment) < tcpHeader {
+		return
+	}
+	client, server := netip.AddrPortFrom(from, ports.from), netip.AddrPortFrom(to, ports.to)
+	r.gateway.refusedInside(server, r.gateway.askerAt("tcp", client, server), "")
+	packet := resetPacket(server, client, binary.BigEndian.Uint32(segment[tcpSequence:])+1)
+	var back unix.Sockaddr = &unix.SockaddrInet6{Addr: from.As16()}
+	if from.Is4() {
+		back = &unix.SockaddrInet4{Addr: from.As4()}
+	}
+	_ = unix.Sendto(fd, packet, 0, back) // else the program asks again in a second
 }
 
 // noteUDP notes what an answer of ICMP's is about: the beginning of the packet that was refused stands in it.
@@ -84,25 +131,72 @@ func (r *Refusals) noteUDP(answer []byte, ip4 bool) {
 	var from, to netip.Addr
 	var protocol byte
 	if ip4 {
-		const protocolAt, fromAt, toAt, size = 9, 12, 16, 20
-		if len(refused) < size {
+		if len(refused) < ip4Header {
 			return
 		}
-		from, to = netip.AddrFrom4([4]byte(refused[fromAt:])), netip.AddrFrom4([4]byte(refused[toAt:]))
-		protocol, refused = refused[protocolAt], behindIPv4(refused)
+		from, to = netip.AddrFrom4([4]byte(refused[ip4From:])), netip.AddrFrom4([4]byte(refused[ip4To:]))
+		protocol, refused = refused[ip4Protocol], behindIPv4(refused)
 	} else {
-		const protocolAt, fromAt, toAt, size = 6, 8, 24, 40
-		if len(refused) < size {
+		if len(refused) < ip6Header {
 			return
 		}
-		from, to = netip.AddrFrom16([16]byte(refused[fromAt:])), netip.AddrFrom16([16]byte(refused[toAt:]))
-		protocol, refused = refused[protocolAt], refused[size:]
+		from, to = netip.AddrFrom16([16]byte(refused[ip6From:])), netip.AddrFrom16([16]byte(refused[ip6To:]))
+		protocol, refused = refused[ip6Protocol], refused[ip6Header:]
 	}
 	if ports, ok := portsOf(refused); ok && protocol == unix.IPPROTO_UDP {
 		// Whether the socket is connected is not known.
 		by := r.gateway.askerAt("udp", netip.AddrPortFrom(from, ports.from), netip.AddrPort{})
 		r.gateway.refusedInside(netip.AddrPortFrom(to, ports.to), by, "UDP")
 	}
+}
+
+// Sizes of headers, and where in them something is (RFC 791, 8200 and 9293).
+const (
+	ip4Header, ip4Length, ip4TTL, ip4Protocol, ip4From, ip4To                 = 20, 2, 8, 9, 12, 16
+	ip6Header, ip6Length, ip6Protocol, ip6Hops, ip6From, ip6To                = 40, 4, 6, 7, 8, 24
+	tcpHeader, tcpSequence, tcpAcknowledged, tcpOffset, tcpFlags, tcpChecksum = 20, 4, 8, 12, 13, 16
+)
+
+// resetPacket is the answer to the first packet of a connection where nothing listens: a packet of IP that resets it. The sequence number is
+// the one that is acknowledged.
+func resetPacket(from, to netip.AddrPort, acknowledged uint32) []byte {
+	const resetAndAck, hops = 0x14, 64
+	tcp := make([]byte, tcpHeader)
+	binary.BigEndian.PutUint16(tcp, from.Port())
+	binary.BigEndian.PutUint16(tcp[2:], to.Port())
+	binary.BigEndian.PutUint32(tcp[tcpAcknowledged:], acknowledged)
+	tcp[tcpOffset], tcp[tcpFlags] = tcpHeader/4<<4, resetAndAck
+	// It is over this, too, which stands for IP's header in either version.
+	pseudo := append(append(from.Addr().AsSlice(), to.Addr().AsSlice()...), 0, unix.IPPROTO_TCP, 0, tcpHeader)
+	binary.BigEndian.PutUint16(tcp[tcpChecksum:], checksum(append(pseudo, tcp...)))
+
+	var ip []byte
+	if from.Addr().Is4() { // the kernel adds identification and checksum
+		ip = make([]byte, ip4Header)
+		ip[0], ip[ip4TTL], ip[ip4Protocol] = 4<<4|ip4Header/4, hops, unix.IPPROTO_TCP
+		binary.BigEndian.PutUint16(ip[ip4Length:], ip4Header+tcpHeader)
+		copy(ip[ip4From:], from.Addr().AsSlice())
+		copy(ip[ip4To:], to.Addr().AsSlice())
+	} else {
+		ip = make([]byte, ip6Header)
+		ip[0], ip[ip6Hops], ip[ip6Protocol] = 6<<4, hops, unix.IPPROTO_TCP
+		binary.BigEndian.PutUint16(ip[ip6Length:], tcpHeader)
+		copy(ip[ip6From:], from.Addr().AsSlice())
+		copy(ip[ip6To:], to.Addr().AsSlice())
+	}
+	return append(ip, tcp...)
+}
+
+// checksum is the Internet's (RFC 1071), of whole words.
+func checksum(data []byte) uint16 {
+	var sum uint32
+	for ; len(data) > 1; data = data[2:] {
+		sum += uint32(binary.BigEndian.Uint16(data))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
 }
 
 func behindIPv4(packet []byte) []byte {

@@ -98,24 +98,28 @@ func none() first.Arg { return first.Value(0) }
 
 // listen listens on the plan's ports and hands all listeners to the parent.
 func (b *builder) listen() {
-	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Refusals, first.Unreachables}
+	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Unreachables}
 	families := []int{unix.AF_INET}
+	netlink := b.Netlink()
 	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
 		families = append(families, unix.AF_INET6)
-		netlink := b.Call(unix.SYS_SOCKET, first.Value(unix.AF_NETLINK), first.Value(unix.SOCK_RAW|unix.SOCK_CLOEXEC), first.Value(unix.NETLINK_ROUTE)).Result()
 		b.RouteLocally(netlink, unix.AF_INET6)
-		b.Close(netlink)
-		refusals, unreachables := b.NewSlot(), b.NewSlot()
-		b.HearRefusals(refusals, unreachables, unix.AF_INET6)
-		listeners = append(listeners, refusals, unreachables)
+		unreachables := b.NewSlot()
+		b.HearUnreachables(unreachables, unix.AF_INET6)
+		listeners = append(listeners, unreachables)
 	}
+	listening := append([]int{first.NamesPort}, b.plan.Ports...)
 	for _, family := range families {
+		attempts := b.NewSlot()
+		b.HearAttempts(attempts, netlink, family, listening)
+		listeners = append(listeners, attempts)
 		for _, port := range b.plan.Ports {
 			fd := b.NewSlot()
 			b.Listen(fd, family, unix.SOCK_STREAM, port)
 			listeners = append(listeners, fd)
 		}
 	}
+	b.Close(netlink)
 	b.tell(first.Message{What: first.TellListening}, listeners...)
 	for _, fd := range listeners {
 		b.Close(fd)
