@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,19 +14,20 @@ import (
 // Refusals hears by a raw socket of what goes to ports on which nothing listens, because no rule names them: of connections of TCP by their first
 // packet, which it answers, and of packets of UDP by what ICMP has answered.
 type Refusals struct {
-	gateway *Gateway
-	conn    *net.IPConn
-	udp     bool
-	mu      sync.Mutex // between a packet and what is noted of it
+	gateway   *Gateway
+	conn      *net.IPConn
+	udp       bool
+	listening []int      // ports of TCP, on which somebody does
+	mu        sync.Mutex // between a packet and what is noted of it
 }
 
-// Refusals takes over the socket, which is TCP's or ICMP's. It gets only such packets.
+// Refusals takes over the socket, which is TCP's or ICMP's. It gets only such packets, and those to ports that a rule names.
 func (g *Gateway) Refusals(conn *net.IPConn) (*Refusals, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	r, failed := &Refusals{gateway: g, conn: conn}, error(nil)
+	r, failed := &Refusals{gateway: g, conn: conn, listening: g.rules.Ports()}, error(nil)
 	err = raw.Control(func(fd uintptr) { failed = r.prepare(int(fd)) })
 	return r, cmp.Or(err, failed)
 }
@@ -111,7 +113,7 @@ func sentTo(oob []byte) (netip.Addr, bool) {
 // long as it waits for the answer.
 func (r *Refusals) refuse(fd int, from, to netip.Addr, segment []byte) {
 	ports, ok := portsOf(segment)
-	if !ok || len(segment) < tcpHeader {
+	if !ok || len(segment) < tcpHeader || slices.Contains(r.listening, int(ports.to)) {
 		return
 	}
 	client, server := netip.AddrPortFrom(from, ports.from), netip.AddrPortFrom(to, ports.to)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -98,28 +99,31 @@ func none() first.Arg { return first.Value(0) }
 
 // listen listens on the plan's ports and hands all listeners to the parent.
 func (b *builder) listen() {
-	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Unreachables}
-	families := []int{unix.AF_INET}
-	netlink := b.Netlink()
-	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
-		families = append(families, unix.AF_INET6)
-		b.RouteLocally(netlink, unix.AF_INET6)
-		unreachables := b.NewSlot()
-		b.HearUnreachables(unreachables, unix.AF_INET6)
-		listeners = append(listeners, unreachables)
+	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Attempts, first.Unreachables}
+	families := []byte{unix.AF_INET}
+	unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts[:], port) })
+	if b.plan.IPv6 || len(unusual) > 0 {
+		netlink := b.Netlink()
+		if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
+			families = append(families, unix.AF_INET6)
+			attempts, unreachables := b.NewSlot(), b.NewSlot()
+			b.RouteLocally(netlink, unix.AF_INET6)
+			b.HearAttempts(attempts, netlink, unix.AF_INET6)
+			b.HearUnreachables(unreachables, unix.AF_INET6)
+			listeners = append(listeners, attempts, unreachables)
+		}
+		for _, family := range families {
+			b.AnswerFrom(netlink, family, unusual)
+		}
+		b.Close(netlink)
 	}
-	listening := append([]int{first.NamesPort}, b.plan.Ports...)
 	for _, family := range families {
-		attempts := b.NewSlot()
-		b.HearAttempts(attempts, netlink, family, listening)
-		listeners = append(listeners, attempts)
 		for _, port := range b.plan.Ports {
 			fd := b.NewSlot()
-			b.Listen(fd, family, unix.SOCK_STREAM, port)
+			b.Listen(fd, int(family), unix.SOCK_STREAM, port)
 			listeners = append(listeners, fd)
 		}
 	}
-	b.Close(netlink)
 	b.tell(first.Message{What: first.TellListening}, listeners...)
 	for _, fd := range listeners {
 		b.Close(fd)

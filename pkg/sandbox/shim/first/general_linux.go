@@ -8,6 +8,7 @@ const (
 	Proc                         // the process namespace's own /proc, likewise
 	NamesUDP                     // listens for questions to name servers, whatever the address
 	NamesTCP                     //
+	Attempts                     // a raw socket: see HearAttempts
 	Unreachables                 // a raw socket: gets what ICMP answers to UDP where nothing listens
 	Umask                        // the caller's, which the command is to have
 	Generally                    // the last slot in use

@@ -13,6 +13,9 @@ var HostAddress = [4]byte{198, 19, 255, 254}
 // NamesPort is that of name servers.
 const NamesPort = 53
 
+// UsualPorts are those on which sesame listens whatever the rules name.
+var UsualPorts = [...]int{NamesPort, 80, 443}
+
 // network makes every address of the new network namespace local and listens for questions to name servers.
 func network(s *Script) {
 	s.Listen(NamesUDP, syscall.AF_INET, syscall.SOCK_DGRAM, NamesPort)
@@ -28,6 +31,7 @@ func network(s *Script) {
 	address := appendUint32([]byte{syscall.AF_INET, 32, 0, syscall.RT_SCOPE_UNIVERSE}, loopbackIndex)
 	s.netlink(netlink, syscall.RTM_NEWADDR, appendAttribute(address, syscall.IFA_LOCAL, HostAddress[:]...))
 	s.RouteLocally(netlink, syscall.AF_INET)
+	s.HearAttempts(Attempts, netlink, syscall.AF_INET)
 	s.Close(netlink)
 
 	// Without this an answer would come from another address than the one that was asked.
@@ -37,10 +41,10 @@ func network(s *Script) {
 }
 
 // HearAttempts opens a raw socket that gets a copy of the first packet of each TCP connection to an address that is not really the
-// sandbox's own, but for those to ports on which sesame listens. The kernel answers none of these: the program would be told at once, and be
-// gone before anybody could find out which one it was. Whoever has the socket answers.
-func (s *Script) HearAttempts(into, netlink Slot, family int, listening []int) {
-	s.answerNoAttempts(netlink, byte(family), listening)
+// sandbox's own, but for those to the usual ports. The kernel does not answer where nothing listens: the program would be told at once,
+// and be gone before anybody could find out which one it was. Whoever has the socket answers; AnswerFrom is for other ports.
+func (s *Script) HearAttempts(into, netlink Slot, family int) {
+	s.answerNoAttempts(netlink, byte(family))
 	const (
 		network         = ^uint32(0xfffff) // from here on the header of IP is read (SKF_NET_OFF)
 		ip4To, ip6To    = 16, 24           // there
@@ -76,7 +80,7 @@ func (s *Script) HearAttempts(into, netlink Slot, family int, listening []int) {
 	}
 	program = append(program, load(syscall.BPF_B|syscall.BPF_IND, flagsAt), mask(opening), syscall.SockFilter{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: opens, Jt: 1}, stop,
 		load(syscall.BPF_H|syscall.BPF_IND, portAt))
-	for _, port := range listening {
+	for _, port := range UsualPorts {
 		program = append(program, unless(uint32(port), 1), stop)
 	}
 	s.hear(into, family, syscall.IPPROTO_TCP, append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)}))
@@ -136,12 +140,9 @@ func (s *Script) RouteLocally(netlink Slot, family byte) {
 	s.netlink(netlink, syscall.RTM_NEWROUTE, body)
 }
 
-// answerNoAttempts has the kernel route nowhere what it answers to connections to such addresses, but for those to ports on which
-// sesame listens. A kernel without rules for routes answers as before.
-func (s *Script) answerNoAttempts(netlink Slot, family byte, listening []int) {
-	const toLocal, toNowhere = 1, 6 // actions
-	const to, from, priority, protocol, sourcePort = 1, 2, 6, 22, 23
-	const findSource = 1 << 16
+// answerNoAttempts has the kernel route nowhere what it answers to connections to such addresses, but from the usual ports. A
+// kernel without rules for routes answers as before.
+func (s *Script) answerNoAttempts(netlink Slot, family byte) {
 	type prefix struct {
 		address []byte
 		bits    byte
@@ -152,39 +153,53 @@ func (s *Script) answerNoAttempts(netlink Slot, family byte, listening []int) {
 		own = []prefix{{append(make([]byte, 15), 1), 128}} // ::1
 		sources = own
 	}
-	var requests []byte
-	number := uint32(0)
-	rule := func(action byte, dst, src prefix, attributes ...byte) {
-		number++
-		body := []byte{family, dst.bits, src.bits, 0, 0, 0, 0, action}
-		if action == toLocal {
-			body[4] = syscall.RT_TABLE_LOCAL
-		}
-		body = appendAttribute(appendUint32(body, findSource), priority, appendUint32(nil, number)...)
-		if dst.bits > 0 {
-			body = appendAttribute(body, to, dst.address...)
-		}
-		if src.bits > 0 {
-			body = appendAttribute(body, from, src.address...)
-		}
-		requests = append(requests, message(syscall.RTM_NEWRULE, syscall.NLM_F_CREATE, append(body, attributes...))...)
-	}
+	var rules []byte
 	// What programs inside answer each other comes from the sandbox's own addresses.
 	for _, p := range sources {
-		rule(toLocal, prefix{}, p)
+		rules = append(rules, rule(family, toLocal, 1, 0, p.bits, appendAttribute(nil, ruleFrom, p.address...))...)
 	}
-	tcp := appendAttribute(nil, protocol, syscall.IPPROTO_TCP)
-	for _, port := range listening {
-		rule(toLocal, prefix{}, prefix{}, appendAttribute(slices.Clone(tcp), sourcePort, appendUint16(appendUint16(nil, uint16(port)), uint16(port))...)...)
-	}
+	rules = append(rules, answersFrom(family, UsualPorts[:])...)
 	for _, p := range own {
-		rule(toNowhere, p, prefix{}, tcp...)
+		rules = append(rules, rule(family, toNowhere, 3, p.bits, 0, appendAttribute(appendAttribute(nil, ruleTo, p.address...), ruleProtocol, syscall.IPPROTO_TCP))...)
 	}
-	rule(toLocal, prefix{}, prefix{})
+	rules = append(rules, rule(family, toLocal, 4, 0, 0, nil)...)
 	// The kernel's own rule for all comes before these.
 	old := []byte{family, 0, 0, 0, syscall.RT_TABLE_LOCAL, 0, 0, toLocal, 0, 0, 0, 0}
-	requests = append(requests, message(syscall.RTM_DELRULE, 0, appendAttribute(old, priority, 0, 0, 0, 0))...)
-	s.Call(syscall.SYS_SENDTO, In(netlink), s.Data(requests), Value(len(requests)), Value(0), Value(0), Value(0))
+	rules = append(rules, message(syscall.RTM_DELRULE, 0, appendAttribute(old, rulePriority, 0, 0, 0, 0))...)
+	s.Call(syscall.SYS_SENDTO, In(netlink), s.Data(rules), Value(len(rules)), Value(0), Value(0), Value(0))
+}
+
+// AnswerFrom has what the kernel answers from ports, on which somebody listens, be answered all the same.
+func (s *Script) AnswerFrom(netlink Slot, family byte, ports []int) {
+	rules := answersFrom(family, ports)
+	s.Call(syscall.SYS_SENDTO, In(netlink), s.Data(rules), Value(len(rules)), Value(0), Value(0), Value(0))
+}
+
+func answersFrom(family byte, ports []int) (rules []byte) {
+	for _, port := range ports {
+		only := appendAttribute(nil, ruleProtocol, syscall.IPPROTO_TCP)
+		only = appendAttribute(only, ruleSourcePort, appendUint16(appendUint16(nil, uint16(port)), uint16(port))...)
+		rules = append(rules, rule(family, toLocal, 2, 0, 0, only)...)
+	}
+	return rules
+}
+
+// What rules for routes do with a packet, and their attributes (linux/fib_rules.h).
+const (
+	toLocal, toNowhere                                           = 1, 6
+	ruleTo, ruleFrom, rulePriority, ruleProtocol, ruleSourcePort = 1, 2, 6, 22, 23
+)
+
+// rule is a request for one. Of a rule with a source it is also asked for what has no source yet (IPv6 only).
+func rule(family, action, priority, toBits, fromBits byte, attributes []byte) []byte {
+	const findSource = 1 << 16
+	table := byte(0)
+	if action == toLocal {
+		table = syscall.RT_TABLE_LOCAL
+	}
+	body := appendUint32([]byte{family, toBits, fromBits, 0, table, 0, 0, action}, findSource)
+	body = appendAttribute(body, rulePriority, priority, 0, 0, 0)
+	return message(syscall.RTM_NEWRULE, syscall.NLM_F_CREATE, append(body, attributes...))
 }
 
 // Netlink opens a socket for what rtnetlink(7) has.
