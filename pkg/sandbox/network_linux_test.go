@@ -197,6 +197,10 @@ func TestManyPorts(t *testing.T) {
 		t.Skip("nobody listens on ports there")
 	}
 	h := newHost(t)
+	h.allow("[2001:db8::1]:443")
+	if out := h.sh("exec 3<>/dev/tcp/2001:db8::1/443 && echo usual"); out != "usual\n" {
+		t.Errorf("%q", out)
+	}
 	h.allow("[2001:db8::1]:1001")
 	for port := 1002; len(gateway.Rules(h.policy.AllowHosts).Ports()) < shim.MaxPorts; port++ {
 		h.allow("allowed.example:" + strconv.Itoa(port))

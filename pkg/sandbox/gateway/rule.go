@@ -27,13 +27,20 @@ func ParseRule(s string) (Rule, error) {
 		return bad("write a host, not a URL")
 	}
 	host, port := s, 0
-	if addr, err := netip.ParseAddr(s); err == nil {
+	bare := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") && strings.Contains(s, ":") {
+		bare = s[1 : len(s)-1] // an IPv6 address as it is written before a port
+	}
+	if addr, err := netip.ParseAddr(bare); err == nil {
 		return ruleForAddr(addr, 0)
 	}
 	if h, p, err := net.SplitHostPort(s); err == nil {
 		n, err := strconv.Atoi(p)
 		if err != nil || n < 1 || n > 65535 {
 			return bad("the port must be 1 to 65535")
+		}
+		if n == dnsPort {
+			return bad("port 53 is for name servers, and sesame is the only one inside")
 		}
 		host, port = h, n
 	} else if strings.Contains(s, ":") {

@@ -18,6 +18,7 @@ func TestParseRule(t *testing.T) {
 		"[::1]:8080":            {"::1", 8080},
 		"2001:db8::1":           {"2001:db8::1", 0},
 		"::ffff:192.0.2.1":      {"192.0.2.1", 0},
+		"[2001:db8::1]":         {"2001:db8::1", 0},
 		"under_score.example":   {"under_score.example", 0},
 		"xn--bcher-kva.example": {"xn--bcher-kva.example", 0},
 	} {
@@ -29,7 +30,7 @@ func TestParseRule(t *testing.T) {
 	for _, in := range []string{
 		"", ".", "*", "*.", "*.com", "a..b", "-a.b", "http://example.com", "example.com/path", "u@example.com", "example.com:0", "example.com:65536",
 		"example.com:http", "example.com:", "a b", "a\x00b", "a\r\nb", "*.*.example.com", "a.*.example.com", "fe80::1%eth0", "[::1", "2130706433", "127.1", "0x7f.1",
-		"0x7f000001", "1.2.3", "bücher.example", "example.com.evil.com:1:2",
+		"0x7f000001", "1.2.3", "bücher.example", "example.com.evil.com:1:2", "[192.0.2.1]", "[::1]]", "[[::1]]", "example.com:53", "[::1]:53",
 	} {
 		if got, err := ParseRule(in); err == nil {
 			t.Errorf("%q is taken as %+v", in, got)

@@ -101,21 +101,14 @@ func none() first.Arg { return first.Value(0) }
 func (b *builder) listen() {
 	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Attempts, first.Unreachables}
 	families := []byte{unix.AF_INET}
-	unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts[:], port) })
-	if b.plan.IPv6 || len(unusual) > 0 {
-		netlink := b.Netlink()
-		if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
-			families = append(families, unix.AF_INET6)
-			attempts, unreachables := b.NewSlot(), b.NewSlot()
-			b.RouteLocally(netlink, unix.AF_INET6)
-			b.HearAttempts(attempts, netlink, unix.AF_INET6)
-			b.HearUnreachables(unreachables, unix.AF_INET6)
-			listeners = append(listeners, attempts, unreachables)
-		}
-		for _, family := range families {
-			b.AnswerFrom(netlink, family, unusual)
-		}
-		b.Close(netlink)
+	netlink := b.Netlink()
+	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
+		families = append(families, unix.AF_INET6)
+		attempts, unreachables := b.NewSlot(), b.NewSlot()
+		b.RouteLocally(netlink, unix.AF_INET6)
+		b.HearAttempts(attempts, netlink, unix.AF_INET6)
+		b.HearUnreachables(unreachables, unix.AF_INET6)
+		listeners = append(listeners, attempts, unreachables)
 	}
 	for _, family := range families {
 		for _, port := range b.plan.Ports {
@@ -123,7 +116,12 @@ func (b *builder) listen() {
 			b.Listen(fd, int(family), unix.SOCK_STREAM, port)
 			listeners = append(listeners, fd)
 		}
+		unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts(family), port) })
+		if len(unusual) > 0 {
+			b.AnswerFrom(netlink, family, unusual)
+		}
 	}
+	b.Close(netlink)
 	b.tell(first.Message{What: first.TellListening}, listeners...)
 	for _, fd := range listeners {
 		b.Close(fd)

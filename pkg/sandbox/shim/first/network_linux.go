@@ -13,8 +13,13 @@ var HostAddress = [4]byte{198, 19, 255, 254}
 // NamesPort is that of name servers.
 const NamesPort = 53
 
-// UsualPorts are those on which sesame listens whatever the rules name.
-var UsualPorts = [...]int{NamesPort, 80, 443}
+// UsualPorts are those on which sesame listens whatever the rules name. Name servers are asked by IPv4.
+func UsualPorts(family byte) []int {
+	if family == syscall.AF_INET6 {
+		return []int{80, 443}
+	}
+	return []int{80, 443, NamesPort}
+}
 
 // network makes every address of the new network namespace local and listens for questions to name servers.
 func network(s *Script) {
@@ -43,8 +48,8 @@ func network(s *Script) {
 // HearAttempts opens a raw socket that gets a copy of the first packet of each TCP connection to an address that is not really the
 // sandbox's own, but for those to the usual ports. The kernel does not answer where nothing listens: the program would be told at once,
 // and be gone before anybody could find out which one it was. Whoever has the socket answers; AnswerFrom is for other ports.
-func (s *Script) HearAttempts(into, netlink Slot, family int) {
-	s.answerNoAttempts(netlink, byte(family))
+func (s *Script) HearAttempts(into, netlink Slot, family byte) {
+	s.answerNoAttempts(netlink, family)
 	const (
 		network         = ^uint32(0xfffff) // from here on the header of IP is read (SKF_NET_OFF)
 		ip4To, ip6To    = 16, 24           // there
@@ -80,10 +85,10 @@ func (s *Script) HearAttempts(into, netlink Slot, family int) {
 	}
 	program = append(program, load(syscall.BPF_B|syscall.BPF_IND, flagsAt), mask(opening), syscall.SockFilter{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: opens, Jt: 1}, stop,
 		load(syscall.BPF_H|syscall.BPF_IND, portAt))
-	for _, port := range UsualPorts {
+	for _, port := range UsualPorts(family) {
 		program = append(program, unless(uint32(port), 1), stop)
 	}
-	s.hear(into, family, syscall.IPPROTO_TCP, append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)}))
+	s.hear(into, int(family), syscall.IPPROTO_TCP, append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)}))
 }
 
 // HearUnreachables opens a raw socket that gets a copy of each packet with which ICMP answers UDP where nothing listens on a port.
@@ -158,7 +163,7 @@ func (s *Script) answerNoAttempts(netlink Slot, family byte) {
 	for _, p := range sources {
 		rules = append(rules, rule(family, toLocal, 1, 0, p.bits, appendAttribute(nil, ruleFrom, p.address...))...)
 	}
-	rules = append(rules, answersFrom(family, UsualPorts[:])...)
+	rules = append(rules, answersFrom(family, UsualPorts(family))...)
 	for _, p := range own {
 		rules = append(rules, rule(family, toNowhere, 3, p.bits, 0, appendAttribute(appendAttribute(nil, ruleTo, p.address...), ruleProtocol, syscall.IPPROTO_TCP))...)
 	}
