@@ -29,8 +29,14 @@ func Environment(host []string, home string, pass []string) []string {
 			env = append(env, kv)
 		}
 	}
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "GIT_CONFIG_COUNT=") }) {
+		env = append(env, gitSettings...)
+	}
 	return env
 }
+
+// gitSettings keep git from writing into .git/info, which is guarded, when it packs a repository: servers that know nothing of git need that.
+var gitSettings = []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=repack.updateServerInfo", "GIT_CONFIG_VALUE_0=false"}
 
 func matchesAny(patterns []string, name string) bool {
 	for _, p := range patterns {

@@ -361,15 +361,14 @@ const gitWork = `set -e
 export GIT_AUTHOR_NAME=u GIT_AUTHOR_EMAIL=u@x GIT_COMMITTER_NAME=u GIT_COMMITTER_EMAIL=u@x
 echo one > one; git status --short; git add one; git commit -qm one
 git checkout -qb topic; echo two > two; git stash -uq; git stash pop -q; git add -A; git commit -qm two
-git checkout -q -; git merge -q topic; git tag v1; git gc -q; git log --oneline | wc -l
+git checkout -q -; git merge -q topic; git tag v1; git gc -q 2> said; [ ! -s said ]; rm said
+[ "$(git log --oneline | wc -l)" = 3 ]
 `
 
 func TestGitWorks(t *testing.T) {
 	h := newHost(t)
 	h.repository()
-	if out := h.sh(gitWork); !strings.HasSuffix(out, "3\n") {
-		t.Error(out)
-	}
+	h.quietly(gitWork)
 	h.git(h.policy.Workspace, "rev-parse", "--verify", "v1^{commit}") // on the host, too
 }
 
@@ -381,7 +380,7 @@ func TestGitWorksInALinkedWorktree(t *testing.T) {
 	h.policy.Workspace = linked
 	work := gitWork
 	if testTier() == Landlock {
-		work = strings.Replace(work, "git gc -q; ", "", 1) // packing makes files beside what is guarded
+		work = strings.Replace(work, "git gc -q 2> said; [ ! -s said ]; rm said", "", 1) // packing makes files beside what is guarded
 	}
 	h.sh(work)
 	h.git(main, "rev-parse", "--verify", "v1^{commit}")

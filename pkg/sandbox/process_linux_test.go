@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,8 +88,12 @@ func TestEnvironment(t *testing.T) {
 		"NODE_OPTIONS=x", "SSH_AUTH_SOCK=x", "DBUS_SESSION_BUS_ADDRESS=x", "AMP_API_KEY=x", "MY_VAR=1", "OTHER=2", "HTTPS_PROXY=http://u:p@h",
 	}
 	got := strings.Join(Environment(host, "/h", []string{"MY_*"}), " ")
-	if want := "HOME=/h PATH=/bin LANG=C LC_ALL=C TERM=xterm MY_VAR=1"; got != want {
+	if want := "HOME=/h PATH=/bin LANG=C LC_ALL=C TERM=xterm MY_VAR=1 " + strings.Join(gitSettings, " "); got != want {
 		t.Errorf("environment %q, want %q", got, want)
+	}
+	own := []string{"GIT_CONFIG_COUNT=0"}
+	if got := Environment(own, "/h", []string{"GIT_CONFIG_*"}); !slices.Equal(got, []string{"HOME=/h", own[0]}) {
+		t.Errorf("with settings of the user's own: %q", got)
 	}
 }
 
