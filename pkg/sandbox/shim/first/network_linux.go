@@ -30,7 +30,6 @@ func network(s *Script) {
 	*(*uint16)(unsafe.Pointer(&ifreq[syscall.IFNAMSIZ])) = syscall.IFF_UP
 	s.Call(syscall.SYS_IOCTL, In(NamesUDP), Value(syscall.SIOCSIFFLAGS), s.Data(ifreq))
 
-	// `ip address add ADDRESS/32 dev lo`
 	netlink := s.Netlink()
 	// `ip address add ADDRESS/32 dev lo`
 	address := appendUint32([]byte{syscall.AF_INET, 32, 0, syscall.RT_SCOPE_UNIVERSE}, loopbackIndex)
