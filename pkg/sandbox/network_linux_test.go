@@ -292,6 +292,14 @@ func TestSocketFamilies(t *testing.T) {
 		{"ping", try("socket.AF_INET, socket.SOCK_DGRAM, 1"), socketOpens(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)},
 		{"SCTP", try("socket.AF_INET, socket.SOCK_STREAM, 132"), socketOpens(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)},
 	})
+	// Whether or not this kernel has them, it is not asked: it would load modules.
+	for name, args := range map[string]string{"SCTP": "2, 1, 132", "SMC": "2, 1, 256", "L2TP": "2, 2, 115", "ping": "2, 2, 1", "UDP-Lite": "2, 2, 136", "UDP-Lite over IPv6": "10, 2, 136", "packets": "2, 5"} {
+		if out := h.sh(python(`import errno, socket
+try: socket.socket(` + args + `); print("GOT")
+except OSError as e: print(errno.errorcode[e.errno])`)); out != "EAFNOSUPPORT\n" {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
 	if out := h.sh(try("socket.AF_INET6") + "; " + try("socket.AF_UNIX") + "; " + try("16, 3, 0")); out != "GOT\nGOT\nGOT\n" {
 		t.Errorf("sockets that programs need: %q", out)
 	}

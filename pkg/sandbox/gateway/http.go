@@ -31,7 +31,46 @@ func (g *Gateway) passHTTP(conn net.Conn, t target) error {
 		return &refusedError{"HTTP for the host " + oneWord(req.Host)}
 	}
 	begun, _ := br.Peek(br.Buffered()) // which is there
-	return g.passFrom(conn, t, append(originForm(req, t), begun...))
+	head := originForm(req, t)
+	if req.Header.Get("Upgrade") != "" {
+		return g.passUpgrade(conn, t, head, begun)
+	}
+	return g.passFrom(conn, t, append(head, begun...))
+}
+
+// passUpgrade passes what is behind a request to change to another protocol when the host has changed: one that does not
+// would take it for more requests, for whatever host.
+func (g *Gateway) passUpgrade(conn net.Conn, t target, head, begun []byte) error {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	up, err := g.connect(t)
+	if err != nil {
+		return err
+	}
+	defer g.closing(up)()
+	if _, err := up.Write(head); err != nil {
+		return err
+	}
+	const changes = "HTTP/1.1 101"
+	answer := make([]byte, len(changes))
+	if _, err := io.ReadFull(up, answer); err != nil {
+		return err
+	}
+	if _, err := conn.Write(answer); err != nil {
+		return err
+	}
+	if string(answer) != changes {
+		go func() {
+			_, _ = io.Copy(io.Discard, conn)
+			closeWrite(up) // nobody waits for the answer
+		}()
+		return g.copyHalf(conn, up)
+	}
+	if _, err := up.Write(begun); err != nil {
+		return err
+	}
+	return g.relay(conn, up)
 }
 
 // maxHead bounds a request without its body.
@@ -69,7 +108,7 @@ func splitHost(s string) (host, port string) {
 var hopHeaders = []string{"Proxy-Authorization", "Proxy-Connection", "Proxy-Authenticate", "Keep-Alive", "Te", "Connection"}
 
 // originForm is the head of a request as the host itself gets it. It is the last one on its connection, since the next
-// could be for another host; unless the connection changes to another protocol.
+// could be for another host; unless the connection is to change to another protocol: then it still has "Upgrade".
 func originForm(req *http.Request, t target) []byte {
 	upgrade := ""
 	for _, v := range req.Header.Values("Connection") {

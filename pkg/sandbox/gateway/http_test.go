@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // At one address there are many hosts. On port 80 only the one that was resolved is asked, whatever a request says, or one behind it.
@@ -99,6 +100,53 @@ func TestWebsocketWithoutTLS(t *testing.T) {
 	}
 	if got, err := io.ReadAll(r); err != nil || string(got) != "hello" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A server that does not change to websocket is asked nothing more.
+func TestIgnoredUpgradeIsTheLastRequest(t *testing.T) {
+	asked := make(chan string, 10)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Host + r.URL.Path
+		_, _ = io.WriteString(w, "SERVED "+r.Host)
+	}))
+	s.Config.IdleTimeout = 300 * time.Millisecond // it closes then
+	s.Start()
+	defer s.Close()
+	const first, second = "GET /1 HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "GET /2 HTTP/1.1\r\nHost: evil.com\r\n\r\n"
+	for name, later := range map[string]bool{"in one": false, "when it was answered": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, toServer(s, public), "example.com")
+			addr, _ := w.lookup("example.com")
+			c := w.connect(addr, 80)
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			request := first
+			if !later {
+				request += second
+			}
+			if _, err := io.WriteString(c, request); err != nil {
+				t.Fatal(err)
+			}
+			r := bufio.NewReader(c)
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || string(body) != "SERVED example.com" {
+				t.Errorf("%q, %v", body, err)
+			}
+			if later {
+				_, _ = io.WriteString(c, second) // it may be closed
+			}
+			if more, _ := io.ReadAll(r); len(more) > 0 {
+				t.Errorf("answered, too: %q", more)
+			}
+			if got := <-asked; got != "example.com/1" || len(asked) > 0 {
+				t.Errorf("asked for %q, and %d more", got, len(asked))
+			}
+		})
 	}
 }
 

@@ -85,9 +85,7 @@ func truncateRules() []rule {
 // IP are the parent's to give; those of unix sockets can be sent to any path, and no rule would see where.
 func confinedSocketRule() answer {
 	streams := maskedOneOf(1, typeMask, []uint32{unix.SOCK_STREAM, unix.SOCK_SEQPACKET}, allow, noSuchSockets)
-	ip := maskedOneOf(1, typeMask, []uint32{unix.SOCK_STREAM}, oneOf(2, []uint32{0, unix.IPPROTO_TCP}, allow, noSuchSockets),
-		maskedOneOf(1, typeMask, []uint32{unix.SOCK_DGRAM}, oneOf(2, []uint32{0, unix.IPPROTO_UDP}, supervise, noSuchSockets), noSuchSockets))
 	return oneOf(0, []uint32{unix.AF_UNIX}, streams,
-		oneOf(0, []uint32{unix.AF_INET, unix.AF_INET6}, ip,
+		oneOf(0, []uint32{unix.AF_INET, unix.AF_INET6}, internetSockets(supervise),
 			oneOf(0, []uint32{unix.AF_NETLINK}, routesOnly(), noSuchSockets)))
 }

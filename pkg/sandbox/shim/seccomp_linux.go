@@ -105,14 +105,17 @@ const setIDs = unix.S_ISUID | unix.S_ISGID
 // typeMask is the part of a socket's type that is no flag.
 const typeMask = 0xf
 
-// socketRule lets unix, IPv4 and IPv6 stream and datagram sockets pass, and netlink for reading interfaces.
+// socketRule lets unix, TCP and UDP sockets pass, and netlink for reading interfaces.
 func socketRule() answer {
-	const protocolMPTCP = 262 // MPTCP would get past rules made for TCP
-	ip := oneOf(2, []uint32{protocolMPTCP}, noSuchSockets, allow)
-	ip = above(1, typeMask, unix.SOCK_DGRAM, noSuchSockets, ip) // raw and others
-	return oneOf(0, []uint32{unix.AF_INET, unix.AF_INET6}, ip,
+	return oneOf(0, []uint32{unix.AF_INET, unix.AF_INET6}, internetSockets(allow),
 		oneOf(0, []uint32{unix.AF_UNIX}, allow,
 			oneOf(0, []uint32{unix.AF_NETLINK}, routesOnly(), noSuchSockets)))
+}
+
+// internetSockets lets TCP pass and has an answer for UDP. MPTCP would get past rules made for TCP, and others have the kernel load modules.
+func internetSockets(udp answer) answer {
+	return maskedOneOf(1, typeMask, []uint32{unix.SOCK_STREAM}, oneOf(2, []uint32{0, unix.IPPROTO_TCP}, allow, noSuchSockets),
+		maskedOneOf(1, typeMask, []uint32{unix.SOCK_DGRAM}, oneOf(2, []uint32{0, unix.IPPROTO_UDP}, udp, noSuchSockets), noSuchSockets))
 }
 
 func routesOnly() answer { return oneOf(2, []uint32{unix.NETLINK_ROUTE}, allow, noSuchSockets) }

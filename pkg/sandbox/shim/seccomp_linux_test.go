@@ -122,11 +122,12 @@ func (w world) wantedSocket(family, kind, protocol uint32) uint32 {
 		return yes
 	case family == unix.AF_UNIX && !w.strict && (!w.confined || kind == unix.SOCK_STREAM || kind == unix.SOCK_SEQPACKET):
 		return yes
-	case ip && !w.confined && kind <= unix.SOCK_DGRAM && protocol != 262:
+	case ip && kind == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
 		return yes
-	case ip && w.confined && kind == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
-		return yes
-	case ip && w.confined && kind == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
+	case ip && kind == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
+		if !w.confined {
+			return yes
+		}
 		return notify
 	}
 	return no(unix.EAFNOSUPPORT)
