@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -178,5 +179,29 @@ time.sleep(1) # for who looks for the program`)
 	slices.SortFunc(want, byTarget)
 	if slices.SortFunc(r.denials, byTarget); !slices.Equal(r.denials, want) {
 		t.Errorf("told was %+v, want %+v\n%s", r.denials, want, r.out)
+	}
+}
+
+// Nor is one forgotten when there are many at once and nobody waits for the answers.
+func TestRefusalsOfManyAtOnceAreTold(t *testing.T) {
+	if testTier() == Landlock {
+		t.Skip("each connection is made by the supervisor there, one by one")
+	}
+	h := newHost(t)
+	r := h.run("python3", "-c", `
+import os, socket
+sockets = [socket.socket() for _ in range(200)]
+for i, s in enumerate(sockets):
+    s.setblocking(False)
+    s.connect_ex(("192.0.2.7", 2000 + i))
+os._exit(0)`)
+	told := map[string]int{}
+	for _, d := range r.denials {
+		told[d.Target] += d.Count
+	}
+	for i := range 200 {
+		if target := "192.0.2.7:" + strconv.Itoa(2000+i); told[target] != 1 {
+			t.Errorf("%s was told %d times", target, told[target])
+		}
 	}
 }

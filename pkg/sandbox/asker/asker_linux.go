@@ -121,6 +121,9 @@ func (f *Finder) holder(inode uint64) string {
 	}
 	slices.Sort(inside)
 	for _, pid := range slices.Backward(inside) {
+		if f.left <= 0 {
+			break
+		}
 		if holds(pid, inode, &f.left) {
 			return Name(pid)
 		}
@@ -139,15 +142,26 @@ func Holder(pid int, inode uint64) string {
 
 func holds(pid int, inode uint64, left *looks) bool {
 	dir, want := fmt.Sprintf("/proc/%d/fd/", pid), fmt.Sprintf("socket:[%d]", inode)
-	for _, fd := range entries(dir) {
-		if !left.take() {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	for {
+		const piece = 256 // a process may have a million
+		names, err := d.Readdirnames(piece)
+		for _, fd := range names {
+			if !left.take() {
+				return false
+			}
+			if link, err := os.Readlink(dir + fd); err == nil && link == want {
+				return true
+			}
+		}
+		if err != nil { // or the end
 			return false
 		}
-		if link, err := os.Readlink(dir + fd); err == nil && link == want {
-			return true
-		}
 	}
-	return false
 }
 
 // entries are the names in a directory of /proc, as far as they can be read.

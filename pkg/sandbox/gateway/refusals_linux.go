@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,10 +17,29 @@ import (
 type Refusals struct {
 	gateway   *Gateway
 	conn      *net.IPConn
+	raw       syscall.RawConn
 	udp       bool
-	listening []int      // ports of TCP, on which somebody does
-	mu        sync.Mutex // between a packet and what is noted of it
+	listening []int // ports of TCP, on which somebody does
+
+	mu      sync.Mutex // of these two
+	waiting []attempt
+	noting  bool // somebody goes through them
+
+	turn  sync.Mutex       // of who does
+	known map[attempt]bool // of TCP, some time back: who is not answered in a second asks again
 }
+
+// attempt is a packet to a port on which nothing listens.
+type attempt struct {
+	from, to netip.AddrPort
+	sequence uint32 // TCP's
+}
+
+const (
+	manyWaiting = 64      // from here on they are noted without a program: to find one out takes milliseconds
+	mostWaiting = 1 << 16 // and from here on not at all
+	manyKnown   = 4096    // from here on they are forgotten
+)
 
 // Refusals takes over the socket, which is TCP's or ICMP's. It gets only such packets, and those to ports that a rule names.
 func (g *Gateway) Refusals(conn *net.IPConn) (*Refusals, error) {
@@ -27,7 +47,7 @@ func (g *Gateway) Refusals(conn *net.IPConn) (*Refusals, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, failed := &Refusals{gateway: g, conn: conn, listening: g.rules.Ports()}, error(nil)
+	r, failed := &Refusals{gateway: g, conn: conn, raw: raw, listening: g.rules.Ports(), known: map[attempt]bool{}}, error(nil)
 	err = raw.Control(func(fd uintptr) { failed = r.prepare(int(fd)) })
 	return r, cmp.Or(err, failed)
 }
@@ -53,27 +73,52 @@ func (r *Refusals) prepare(fd int) error {
 
 // Serve notes them until the socket is closed.
 func (r *Refusals) Serve() error {
-	raw, err := r.conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return raw.Read(func(fd uintptr) bool {
-		r.note(int(fd))
+	return r.raw.Read(func(fd uintptr) bool {
+		r.receive(int(fd))
 		return false
 	})
 }
 
 // Close notes what has come in by now and closes the socket.
 func (r *Refusals) Close() error {
-	if raw, err := r.conn.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { r.note(int(fd)) }) // closed before: nothing comes in
-	}
+	_ = r.raw.Control(func(fd uintptr) { r.receive(int(fd)) }) // closed before: nothing comes in
+	r.note()
 	return r.conn.Close()
 }
 
-func (r *Refusals) note(fd int) {
+// note goes through what has come in.
+func (r *Refusals) note() {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	for {
+		r.mu.Lock()
+		if len(r.waiting) == 0 {
+			r.noting = false
+			r.mu.Unlock()
+			return
+		}
+		next := r.waiting[0]
+		r.waiting = r.waiting[1:]
+		named := len(r.waiting) < manyWaiting
+		r.mu.Unlock()
+		if r.udp {
+			r.noteUDP(next, named)
+		} else {
+			r.refuse(next, named)
+		}
+	}
+}
+
+// receive takes what has come in: the socket has room for few. Somebody else goes through it.
+func (r *Refusals) receive(fd int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer func() {
+		if len(r.waiting) > 0 && !r.noting {
+			r.noting = true
+			go r.note()
+		}
+	}()
 	packet := make([]byte, 256) // more than the headers take, one inside the other
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofInet6Pktinfo))
 	for {
@@ -81,21 +126,35 @@ func (r *Refusals) note(fd int) {
 		if err != nil {
 			return
 		}
+		var a attempt
+		ok := false
 		switch from := from.(type) {
 		case *unix.SockaddrInet4:
 			if r.udp {
-				r.noteUDP(behindIPv4(packet[:n]), true)
+				a, ok = refusedUDP(behindIPv4(packet[:n]), true)
 			} else if n >= ip4Header {
-				r.refuse(fd, netip.AddrFrom4(from.Addr), netip.AddrFrom4([4]byte(packet[ip4To:])), behindIPv4(packet[:n]))
+				a, ok = opening(netip.AddrFrom4(from.Addr), netip.AddrFrom4([4]byte(packet[ip4To:])), behindIPv4(packet[:n]))
 			}
 		case *unix.SockaddrInet6: // without the header
 			if r.udp {
-				r.noteUDP(packet[:n], false)
-			} else if to, ok := sentTo(oob[:oobn]); ok {
-				r.refuse(fd, netip.AddrFrom16(from.Addr), to, packet[:n])
+				a, ok = refusedUDP(packet[:n], false)
+			} else if to, is := sentTo(oob[:oobn]); is {
+				a, ok = opening(netip.AddrFrom16(from.Addr), to, packet[:n])
 			}
 		}
+		if ok && len(r.waiting) < mostWaiting {
+			r.waiting = append(r.waiting, a)
+		}
 	}
+}
+
+// opening is a connection by its first packet.
+func opening(from, to netip.Addr, segment []byte) (attempt, bool) {
+	ports, ok := portsOf(segment)
+	if !ok || len(segment) < tcpHeader {
+		return attempt{}, false
+	}
+	return attempt{netip.AddrPortFrom(from, ports.from), netip.AddrPortFrom(to, ports.to), binary.BigEndian.Uint32(segment[tcpSequence:])}, true
 }
 
 // sentTo is where a packet of IPv6 goes, by what the kernel tells beside it.
@@ -109,47 +168,61 @@ func sentTo(oob []byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// refuse notes a connection by its first packet and answers as the kernel would: the program is found by its socket, which is there as
-// long as it waits for the answer.
-func (r *Refusals) refuse(fd int, from, to netip.Addr, segment []byte) {
-	ports, ok := portsOf(segment)
-	if !ok || len(segment) < tcpHeader || slices.Contains(r.listening, int(ports.to)) {
+// refuse notes a connection and answers as the kernel would: the program is found by its socket, which is there as long as it waits
+// for the answer.
+func (r *Refusals) refuse(a attempt, named bool) {
+	if slices.Contains(r.listening, int(a.to.Port())) {
 		return
 	}
-	client, server := netip.AddrPortFrom(from, ports.from), netip.AddrPortFrom(to, ports.to)
-	r.gateway.refusedInside(server, r.gateway.askerAt("tcp", client, server), "")
-	packet := resetPacket(server, client, binary.BigEndian.Uint32(segment[tcpSequence:])+1)
-	var back unix.Sockaddr = &unix.SockaddrInet6{Addr: from.As16()}
-	if from.Is4() {
-		back = &unix.SockaddrInet4{Addr: from.As4()}
+	if !r.known[a] {
+		if len(r.known) >= manyKnown {
+			clear(r.known)
+		}
+		r.known[a] = true
+		var by Asker
+		if named {
+			by = r.gateway.askerAt("tcp", a.from, a.to)
+		}
+		r.gateway.refusedInside(a.to, by, "")
 	}
-	_ = unix.Sendto(fd, packet, 0, back) // else the program asks again in a second
+	packet := resetPacket(a.to, a.from, a.sequence+1)
+	var back unix.Sockaddr = &unix.SockaddrInet6{Addr: a.from.Addr().As16()}
+	if a.from.Addr().Is4() {
+		back = &unix.SockaddrInet4{Addr: a.from.Addr().As4()}
+	}
+	_ = r.raw.Control(func(fd uintptr) { _ = unix.Sendto(int(fd), packet, 0, back) }) // if it fails the program asks again in a second
 }
 
-// noteUDP notes what an answer of ICMP's is about: the beginning of the packet that was refused stands in it.
-func (r *Refusals) noteUDP(answer []byte, ip4 bool) {
+// noteUDP notes a packet of UDP. Whether its socket is connected is not known.
+func (r *Refusals) noteUDP(a attempt, named bool) {
+	var by Asker
+	if named {
+		by = r.gateway.askerAt("udp", a.from, netip.AddrPort{})
+	}
+	r.gateway.refusedInside(a.to, by, "UDP")
+}
+
+// refusedUDP is what an answer of ICMP's is about: the beginning of the packet that was refused stands in it.
+func refusedUDP(answer []byte, ip4 bool) (attempt, bool) {
 	const icmpHeader = 8
 	refused := answer[min(len(answer), icmpHeader):]
 	var from, to netip.Addr
 	var protocol byte
 	if ip4 {
 		if len(refused) < ip4Header {
-			return
+			return attempt{}, false
 		}
 		from, to = netip.AddrFrom4([4]byte(refused[ip4From:])), netip.AddrFrom4([4]byte(refused[ip4To:]))
 		protocol, refused = refused[ip4Protocol], behindIPv4(refused)
 	} else {
 		if len(refused) < ip6Header {
-			return
+			return attempt{}, false
 		}
 		from, to = netip.AddrFrom16([16]byte(refused[ip6From:])), netip.AddrFrom16([16]byte(refused[ip6To:]))
 		protocol, refused = refused[ip6Protocol], refused[ip6Header:]
 	}
-	if ports, ok := portsOf(refused); ok && protocol == unix.IPPROTO_UDP {
-		// Whether the socket is connected is not known.
-		by := r.gateway.askerAt("udp", netip.AddrPortFrom(from, ports.from), netip.AddrPort{})
-		r.gateway.refusedInside(netip.AddrPortFrom(to, ports.to), by, "UDP")
-	}
+	ports, ok := portsOf(refused)
+	return attempt{from: netip.AddrPortFrom(from, ports.from), to: netip.AddrPortFrom(to, ports.to)}, ok && protocol == unix.IPPROTO_UDP
 }
 
 // Sizes of headers, and where in them something is (RFC 791, 8200 and 9293).
