@@ -136,6 +136,9 @@ func (l *look) record(k kept) {
 		if f.Mode&unix.S_IFMT != unix.S_IFLNK || f.Path != "" && filepath.Base(k.Path) != "hooks" {
 			continue
 		}
+		if filepath.Base(path) == ".git" && isDir(path) {
+			continue // a repository is no content: see dotGit
+		}
 		target := f.Text
 		if !filepath.IsAbs(target) {
 			target = filepath.Dir(path) + "/" + target // not cleaned: what is before .. may be a link

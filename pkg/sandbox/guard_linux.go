@@ -61,7 +61,12 @@ func (t *tree) guardNeighbours() {
 			continue
 		}
 		dotGit := filepath.Join(dir, ".git")
-		if info, err := os.Lstat(dotGit); err != nil || !info.IsDir() || made[dotGit] != (birth{}) && made[dotGit] == birthOf(dotGit) {
+		if info, err := os.Lstat(dotGit); err != nil {
+			continue
+		} else if info.Mode()&fs.ModeSymlink != 0 {
+			dotGit = resolve(dotGit)
+		}
+		if !isDir(dotGit) || made[dotGit] != (birth{}) && made[dotGit] == birthOf(dotGit) {
 			continue
 		}
 		if n++; n > maxNeighbours {
@@ -130,6 +135,14 @@ func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 			}
 			return own, own
 		}
+	case info.Mode()&fs.ModeSymlink != 0 && isDir(dotGit):
+		end := t.keepLinks(dotGit)
+		if t.canWrite(end) {
+			t.guardGit(end)
+		}
+		return end, end
+	case info.Mode()&fs.ModeSymlink != 0:
+		t.guardPath(dotGit)
 	}
 	return dotGit, dotGit
 }
@@ -227,9 +240,8 @@ func openDirectory(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 }
 
-// guardBehindLinks guards what a path leads to, there or not, and the links on the way: those cannot be mounts, and are put back when
-// the sandbox has ended.
-func (t *tree) guardBehindLinks(path string) {
+// keepLinks has the links kept by which a path leads somewhere, and says where.
+func (t *tree) keepLinks(path string) (end string) {
 	links, end := follow(path)
 	for _, link := range links {
 		if t.isIn(shim.ReadWrite, link) && !t.policy.unguarded(link) {
@@ -237,6 +249,13 @@ func (t *tree) guardBehindLinks(path string) {
 			t.pin(link)
 		}
 	}
+	return end
+}
+
+// guardBehindLinks guards what a path leads to, there or not, and the links on the way: those cannot be mounts, and are put back when
+// the sandbox has ended.
+func (t *tree) guardBehindLinks(path string) {
+	end := t.keepLinks(path)
 	if !t.isIn(shim.ReadWrite, end) || within(t.top, end) || t.guarded[end] || t.policy.unguarded(end) {
 		return
 	}

@@ -391,6 +391,58 @@ func TestGitWorksInALinkedWorktree(t *testing.T) {
 	}
 }
 
+// A repository behind a link is worked in like any other, by turns and by the host while they run, and guarded like any other.
+func TestRepositoryBehindALink(t *testing.T) {
+	for _, dir := range []string{".", "beside", "a/below"} {
+		t.Run(dir, func(t *testing.T) {
+			h := newHost(t)
+			h.repository()
+			work := filepath.Join(h.policy.Workspace, dir)
+			if dir != "." {
+				if err := os.MkdirAll(work, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				h.git(work, "init", "-q")
+			}
+			h.git(work, "config", "alias.mine", "status")
+			h.write(filepath.Join("src/project", dir, "big"), strings.Repeat("0123456789abcdef\n", 200_000))
+			h.git(work, "add", "big")
+			h.git(work, "-c", "core.compression=0", "commit", "-q", "-m", "big") // more than is kept of what is guarded
+			store := filepath.Join(work, "store")
+			if err := os.Mkdir(store, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(filepath.Join(work, ".git"), filepath.Join(store, "g")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("store/g", filepath.Join(work, ".git")); err != nil {
+				t.Fatal(err)
+			}
+			const me = "export GIT_AUTHOR_NAME=u GIT_AUTHOR_EMAIL=u@x GIT_COMMITTER_NAME=u GIT_COMMITTER_EMAIL=u@x\n"
+			for _, name := range []string{"first", "second"} {
+				h.quietly(me + "set -e; cd " + dir + "; git status --short; echo " + name + " > " + name + "; git add " + name + "; git commit -qm " + name + "; sleep 0.5")
+				h.git(work, "rev-parse", "--verify", "HEAD:"+name)
+			}
+			h.inTurn(me+"(cd "+dir+" && git commit -q --allow-empty -m mine)", "go")
+			if got, err := os.ReadFile(filepath.Join(store, "g", "logs", "HEAD")); err != nil || !strings.HasSuffix(string(got), "mine\n") {
+				t.Errorf("what was committed during a turn is gone: %q, %v", got, err)
+			}
+			h.git(work, "fsck", "--no-dangling")
+			h.policy.Notice = func(string) {}
+			h.run("/bin/bash", "-c", "cd "+dir+"; echo EVIL > store/g/hooks/post-commit; chmod +x store/g/hooks/post-commit; echo EVIL >> store/g/config; git config core.fsmonitor EVIL; rm .git; cp -r store/g other; echo EVIL > other/hooks/pre-commit; ln -s other .git")
+			if got, err := os.ReadFile(filepath.Join(store, "g", "config")); err != nil || strings.Contains(string(got), "EVIL") || !strings.Contains(string(got), "mine = status") {
+				t.Errorf("the configuration is %q, %v", got, err)
+			}
+			if _, err := os.Lstat(filepath.Join(store, "g", "hooks", "post-commit")); err == nil {
+				t.Error("a hook was planted")
+			}
+			if text, err := os.Readlink(filepath.Join(work, ".git")); err != nil || text != "store/g" {
+				t.Errorf("the link leads to %q, %v", text, err)
+			}
+		})
+	}
+}
+
 // A .git file may come with a hostile workspace and name somebody else's repository.
 func TestForeignRepositoryIsNotOpened(t *testing.T) {
 	h := newHost(t)
