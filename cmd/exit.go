@@ -67,7 +67,8 @@ func (a *app) printError(err error) {
 		return
 	}
 	text := err.Error()
-	if fault.CodeOf(err) == fault.Usage { // it may be about a name in the workspace; others have several lines to say
+	switch fault.CodeOf(err) {
+	case fault.Usage, fault.SessionNotFound: // they may be about the workspace or a name in it; others have several lines to say
 		text = onOneLine(text)
 	}
 	a.line("sesame", text)

@@ -128,7 +128,7 @@ func lastUsed(store *session.Store, workspace string) (string, error) {
 			return e.ID, nil
 		}
 	}
-	return "", fault.New(fault.SessionNotFound, "there is no session of %s", onOneLine(workspace)).
+	return "", fault.New(fault.SessionNotFound, "there is no session of %s", workspace).
 		Hint("`sesame sessions` lists those of other workspaces; `sesame logs ID` shows theirs")
 }
 

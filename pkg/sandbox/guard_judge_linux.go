@@ -137,7 +137,7 @@ func (l *look) record(k kept) {
 			continue
 		}
 		if filepath.Base(path) == ".git" && isDir(path) {
-			continue // a repository is no content: see dotGit
+			continue // a repository is no content; it is found where it is
 		}
 		target := f.Text
 		if !filepath.IsAbs(target) {

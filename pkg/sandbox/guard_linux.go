@@ -61,12 +61,12 @@ func (t *tree) guardNeighbours() {
 			continue
 		}
 		dotGit := filepath.Join(dir, ".git")
-		if info, err := os.Lstat(dotGit); err != nil {
-			continue
-		} else if info.Mode()&fs.ModeSymlink != 0 {
+		info, err := os.Lstat(dotGit)
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			dotGit = resolve(dotGit)
+			info, err = os.Lstat(dotGit)
 		}
-		if !isDir(dotGit) || made[dotGit] != (birth{}) && made[dotGit] == birthOf(dotGit) {
+		if err != nil || !info.IsDir() || made[dotGit] != (birth{}) && made[dotGit] == birthOf(dotGit) {
 			continue
 		}
 		if n++; n > maxNeighbours {

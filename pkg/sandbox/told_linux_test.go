@@ -184,9 +184,6 @@ time.sleep(1) # for who looks for the program`)
 
 // Nor is one forgotten when there are many at once and nobody waits for the answers.
 func TestRefusalsOfManyAtOnceAreTold(t *testing.T) {
-	if testTier() == Landlock {
-		t.Skip("each connection is made by the supervisor there, one by one")
-	}
 	h := newHost(t)
 	r := h.run("python3", "-c", `
 import os, socket

@@ -297,12 +297,11 @@ func (s *Store) Newest(workspace string) (Entry, error) {
 		}
 		begun = true
 	}
-	named := strings.ReplaceAll(workspace, "\n", `\x0a`) // or the rest of its name would look like a line of sesame's own
 	if begun {
-		return Entry{}, fault.New(fault.SessionNotFound, "no session of %s came as far as to have a thread to continue", named).
+		return Entry{}, fault.New(fault.SessionNotFound, "no session of %s came as far as to have a thread to continue", workspace).
 			Hint("begin one with sesame run")
 	}
-	return Entry{}, fault.New(fault.SessionNotFound, "there is no session of %s to continue", named).
+	return Entry{}, fault.New(fault.SessionNotFound, "there is no session of %s to continue", workspace).
 		Hint("begin one with sesame run, or name one with --session; sesame sessions lists them")
 }
 

@@ -6,6 +6,7 @@ package asker
 import (
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"net/netip"
 	"os"
 	"slices"
@@ -110,7 +111,7 @@ func address(text string) (netip.AddrPort, bool) {
 // holder is the name of the newest program of the sandbox that has a socket open.
 func (f *Finder) holder(inode uint64) string {
 	var inside []int
-	for _, name := range entries("/proc") {
+	for name := range entries("/proc") {
 		pid, err := strconv.Atoi(name)
 		if err != nil || !f.left.take() {
 			continue
@@ -142,37 +143,36 @@ func Holder(pid int, inode uint64) string {
 
 func holds(pid int, inode uint64, left *looks) bool {
 	dir, want := fmt.Sprintf("/proc/%d/fd/", pid), fmt.Sprintf("socket:[%d]", inode)
-	d, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer d.Close()
-	for {
-		const piece = 256 // a process may have a million
-		names, err := d.Readdirnames(piece)
-		for _, fd := range names {
-			if !left.take() {
-				return false
-			}
-			if link, err := os.Readlink(dir + fd); err == nil && link == want {
-				return true
-			}
-		}
-		if err != nil { // or the end
+	for fd := range entries(dir) {
+		if !left.take() {
 			return false
 		}
+		if link, err := os.Readlink(dir + fd); err == nil && link == want {
+			return true
+		}
 	}
+	return false
 }
 
-// entries are the names in a directory of /proc, as far as they can be read.
-func entries(dir string) []string {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil
+// entries are the names in a directory of /proc, as far as they can be read. They are read in pieces: a process may have a million files open.
+func entries(dir string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		d, err := os.Open(dir)
+		if err != nil {
+			return
+		}
+		defer d.Close()
+		for err == nil { // or it is the end
+			const piece = 256
+			var names []string
+			names, err = d.Readdirnames(piece)
+			for _, name := range names {
+				if !yield(name) {
+					return
+				}
+			}
+		}
 	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1) // some are better than none
-	return names
 }
 
 // Name is what the program of a process calls itself, as `ps` shows it, "" if there is no such process. The process may be

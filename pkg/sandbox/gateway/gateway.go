@@ -262,18 +262,28 @@ func (g *Gateway) passTLS(conn net.Conn, t target) error {
 
 // passFrom passes on a connection that has said whom it wants, and that from its beginning.
 func (g *Gateway) passFrom(conn net.Conn, t target, beginning []byte) error {
-	if err := conn.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	up, err := g.connect(t)
+	up, end, err := g.openFrom(conn, t, beginning)
 	if err != nil {
 		return err
 	}
-	defer g.closing(up)()
-	if _, err := up.Write(beginning); err != nil {
-		return err
-	}
+	defer end()
 	return g.relay(conn, up)
+}
+
+// openFrom connects to the host for a client that has said whom it wants, and passes on what that was.
+func (g *Gateway) openFrom(conn net.Conn, t target, beginning []byte) (up net.Conn, end func(), err error) {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return nil, nil, err
+	}
+	if up, err = g.connect(t); err != nil {
+		return nil, nil, err
+	}
+	end = g.closing(up)
+	if _, err := up.Write(beginning); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return up, end, nil
 }
 
 // passAny lets either side speak first, and still checks the name if the client turns out to speak TLS.

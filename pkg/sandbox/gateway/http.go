@@ -31,8 +31,8 @@ func (g *Gateway) passHTTP(conn net.Conn, t target) error {
 		return &refusedError{"HTTP for the host " + oneWord(req.Host)}
 	}
 	begun, _ := br.Peek(br.Buffered()) // which is there
-	head := originForm(req, t)
-	if req.Header.Get("Upgrade") != "" {
+	head, changes := originForm(req, t)
+	if changes {
 		return g.passUpgrade(conn, t, head, begun)
 	}
 	return g.passFrom(conn, t, append(head, begun...))
@@ -41,17 +41,11 @@ func (g *Gateway) passHTTP(conn net.Conn, t target) error {
 // passUpgrade passes what is behind a request to change to another protocol when the host has changed: one that does not
 // would take it for more requests, for whatever host.
 func (g *Gateway) passUpgrade(conn net.Conn, t target, head, begun []byte) error {
-	if err := conn.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	up, err := g.connect(t)
+	up, end, err := g.openFrom(conn, t, head)
 	if err != nil {
 		return err
 	}
-	defer g.closing(up)()
-	if _, err := up.Write(head); err != nil {
-		return err
-	}
+	defer end()
 	const changes = "HTTP/1.1 101"
 	answer := make([]byte, len(changes))
 	if _, err := io.ReadFull(up, answer); err != nil {
@@ -108,8 +102,8 @@ func splitHost(s string) (host, port string) {
 var hopHeaders = []string{"Proxy-Authorization", "Proxy-Connection", "Proxy-Authenticate", "Keep-Alive", "Te", "Connection"}
 
 // originForm is the head of a request as the host itself gets it. It is the last one on its connection, since the next
-// could be for another host; unless the connection is to change to another protocol: then it still has "Upgrade".
-func originForm(req *http.Request, t target) []byte {
+// could be for another host; unless the connection changes to another protocol, which the request may ask for.
+func originForm(req *http.Request, t target) (head []byte, changes bool) {
 	upgrade := ""
 	for _, v := range req.Header.Values("Connection") {
 		for option := range strings.SplitSeq(v, ",") {
@@ -148,5 +142,5 @@ func originForm(req *http.Request, t target) []byte {
 	fmt.Fprintf(&b, "%s %s HTTP/1.%d\r\nHost: %s\r\n", req.Method, req.URL.RequestURI(), min(req.ProtoMinor, 1), host)
 	_ = req.Header.Write(&b) // into memory
 	b.WriteString("\r\n")
-	return b.Bytes()
+	return b.Bytes(), upgrade != ""
 }

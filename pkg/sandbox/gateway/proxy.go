@@ -88,7 +88,8 @@ func (p *Proxy) handle(conn net.Conn) {
 		p.gateway.passTo(readFirst(conn, nil, br), t)
 		return
 	}
-	p.gateway.passTo(readFirst(conn, originForm(req, t), br), t)
+	head, _ := originForm(req, t)
+	p.gateway.passTo(readFirst(conn, head, br), t)
 }
 
 // authentic tells whether a request has the run's token.

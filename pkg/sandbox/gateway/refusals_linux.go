@@ -47,7 +47,7 @@ func (g *Gateway) Refusals(conn *net.IPConn) (*Refusals, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, failed := &Refusals{gateway: g, conn: conn, raw: raw, listening: g.rules.Ports(), known: map[attempt]bool{}}, error(nil)
+	r, failed := &Refusals{gateway: g, conn: conn, raw: raw, known: map[attempt]bool{}}, error(nil)
 	err = raw.Control(func(fd uintptr) { failed = r.prepare(int(fd)) })
 	return r, cmp.Or(err, failed)
 }
@@ -61,6 +61,7 @@ func (r *Refusals) prepare(fd int) error {
 	if r.udp = protocol != unix.IPPROTO_TCP; r.udp {
 		return nil
 	}
+	r.listening = r.gateway.rules.Ports()
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
 		return err
@@ -99,12 +100,15 @@ func (r *Refusals) note() {
 		}
 		next := r.waiting[0]
 		r.waiting = r.waiting[1:]
-		named := len(r.waiting) < manyWaiting
+		var by Asker
+		if len(r.waiting) < manyWaiting {
+			by = r.asker(next)
+		}
 		r.mu.Unlock()
 		if r.udp {
-			r.noteUDP(next, named)
+			r.gateway.refusedInside(next.to, by, "UDP")
 		} else {
-			r.refuse(next, named)
+			r.refuse(next, by)
 		}
 	}
 }
@@ -142,7 +146,7 @@ func (r *Refusals) receive(fd int) {
 				a, ok = opening(netip.AddrFrom16(from.Addr), to, packet[:n])
 			}
 		}
-		if ok && len(r.waiting) < mostWaiting {
+		if ok && len(r.waiting) < mostWaiting && !slices.Contains(r.listening, int(a.to.Port())) {
 			r.waiting = append(r.waiting, a)
 		}
 	}
@@ -170,19 +174,12 @@ func sentTo(oob []byte) (netip.Addr, bool) {
 
 // refuse notes a connection and answers as the kernel would: the program is found by its socket, which is there as long as it waits
 // for the answer.
-func (r *Refusals) refuse(a attempt, named bool) {
-	if slices.Contains(r.listening, int(a.to.Port())) {
-		return
-	}
+func (r *Refusals) refuse(a attempt, by Asker) {
 	if !r.known[a] {
 		if len(r.known) >= manyKnown {
 			clear(r.known)
 		}
 		r.known[a] = true
-		var by Asker
-		if named {
-			by = r.gateway.askerAt("tcp", a.from, a.to)
-		}
 		r.gateway.refusedInside(a.to, by, "")
 	}
 	packet := resetPacket(a.to, a.from, a.sequence+1)
@@ -193,13 +190,11 @@ func (r *Refusals) refuse(a attempt, named bool) {
 	_ = r.raw.Control(func(fd uintptr) { _ = unix.Sendto(int(fd), packet, 0, back) }) // if it fails the program asks again in a second
 }
 
-// noteUDP notes a packet of UDP. Whether its socket is connected is not known.
-func (r *Refusals) noteUDP(a attempt, named bool) {
-	var by Asker
-	if named {
-		by = r.gateway.askerAt("udp", a.from, netip.AddrPort{})
+func (r *Refusals) asker(a attempt) Asker {
+	if r.udp { // whether its socket is connected is not known
+		return r.gateway.askerAt("udp", a.from, netip.AddrPort{})
 	}
-	r.gateway.refusedInside(a.to, by, "UDP")
+	return r.gateway.askerAt("tcp", a.from, a.to)
 }
 
 // refusedUDP is what an answer of ICMP's is about: the beginning of the packet that was refused stands in it.

@@ -40,6 +40,9 @@ func SendPacket(socket int, packet []byte, fds []int) error {
 // MaxListeners bounds the descriptors in one packet (SCM_MAX_FD of the kernel).
 const MaxListeners = 253
 
+// MaxPorts bounds a plan's ports: each has a listener for each of two families, and six sockets go beside those.
+const MaxPorts = 120
+
 // ReceivePacket reads one packet; its error is io.EOF when the other side is gone.
 func ReceivePacket(socket int) ([]byte, []int, error) {
 	packet, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*MaxListeners))

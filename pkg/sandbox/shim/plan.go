@@ -4,9 +4,6 @@ package shim
 
 import "os"
 
-// MaxPorts bounds a plan's ports: the listeners of two families, and four sockets beside them, go in one packet (SCM_MAX_FD of the kernel).
-const MaxPorts = 120
-
 // Plan is a Policy spelled out: what to mount, where to listen, what
 // to run. The parent makes it, where it can still see the host; carrying it out decides nothing.
 type Plan struct {

@@ -101,7 +101,11 @@ func none() first.Arg { return first.Value(0) }
 func (b *builder) listen() {
 	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Attempts, first.Unreachables}
 	families := []byte{unix.AF_INET}
-	netlink := b.Netlink()
+	unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts(unix.AF_INET), port) })
+	netlink := first.Slot(0)
+	if b.plan.IPv6 || len(unusual) > 0 {
+		netlink = b.Netlink()
+	}
 	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
 		families = append(families, unix.AF_INET6)
 		attempts, unreachables := b.NewSlot(), b.NewSlot()
@@ -116,12 +120,13 @@ func (b *builder) listen() {
 			b.Listen(fd, int(family), unix.SOCK_STREAM, port)
 			listeners = append(listeners, fd)
 		}
-		unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts(family), port) })
 		if len(unusual) > 0 {
 			b.AnswerFrom(netlink, family, unusual)
 		}
 	}
-	b.Close(netlink)
+	if netlink != 0 {
+		b.Close(netlink)
+	}
 	b.tell(first.Message{What: first.TellListening}, listeners...)
 	for _, fd := range listeners {
 		b.Close(fd)

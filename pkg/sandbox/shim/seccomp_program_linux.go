@@ -42,10 +42,6 @@ func maskedOneOf(arg, mask uint32, values []uint32, yes, no answer) answer {
 	return answer{test: &test{arg, mask, unix.BPF_JEQ, values, yes, no}}
 }
 
-func above(arg, mask, value uint32, yes, no answer) answer {
-	return answer{test: &test{arg, mask, unix.BPF_JGT, []uint32{value}, yes, no}}
-}
-
 // before is this answer with another where it is undecided.
 func (a answer) before(next answer) answer {
 	if next == undecided {

@@ -170,13 +170,12 @@ func (s *Script) answerNoAttempts(netlink Slot, family byte) {
 	// The kernel's own rule for all comes before these.
 	old := []byte{family, 0, 0, 0, syscall.RT_TABLE_LOCAL, 0, 0, toLocal, 0, 0, 0, 0}
 	rules = append(rules, message(syscall.RTM_DELRULE, 0, appendAttribute(old, rulePriority, 0, 0, 0, 0))...)
-	s.Call(syscall.SYS_SENDTO, In(netlink), s.Data(rules), Value(len(rules)), Value(0), Value(0), Value(0))
+	s.request(netlink, rules)
 }
 
 // AnswerFrom has what the kernel answers from ports, on which somebody listens, be answered all the same.
 func (s *Script) AnswerFrom(netlink Slot, family byte, ports []int) {
-	rules := answersFrom(family, ports)
-	s.Call(syscall.SYS_SENDTO, In(netlink), s.Data(rules), Value(len(rules)), Value(0), Value(0), Value(0))
+	s.request(netlink, answersFrom(family, ports))
 }
 
 func answersFrom(family byte, ports []int) (rules []byte) {
@@ -219,10 +218,15 @@ func message(kind, flags uint16, body []byte) []byte {
 	return append(append(msg, make([]byte, 8)...), body...) // sequence number and port
 }
 
+// request sends requests, one behind the other.
+func (s *Script) request(socket Slot, messages []byte) {
+	s.Call(syscall.SYS_SENDTO, In(socket), s.Data(messages), Value(len(messages)), Value(0), Value(0), Value(0))
+}
+
 // netlink makes a request and waits for its answer.
 func (s *Script) netlink(socket Slot, kind uint16, body []byte) {
 	msg := message(kind, syscall.NLM_F_ACK|syscall.NLM_F_CREATE, body)
-	s.Call(syscall.SYS_SENDTO, In(socket), s.Data(msg), Value(len(msg)), Value(0), Value(0), Value(0))
+	s.request(socket, msg)
 	const answer = 256 // it has the request in it
 	reply := s.Data(make([]byte, answer))
 	s.Call(syscall.SYS_RECVFROM, In(socket), reply, Value(answer), Value(0), Value(0), Value(0))
