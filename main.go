@@ -1,4 +1,10 @@
 // Sesame runs Sourcegraph's Amp coding agent unattended, inside an OS sandbox.
+//
+// It does little at a time, and should begin at once: how much processor time its control group may take is not looked up, which takes a
+// tenth of a millisecond before anything else can begin.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -141,7 +141,7 @@ func (p *firstProcess) writePart(script *shim.Script, part func(s *shim.Script) 
 
 func (p *firstProcess) receive() (shim.Message, []int, error) {
 	for {
-		packet, fds, err := p.packet()
+		packet, fds, err := p.packet(first.Size + 1) // what is longer is none of its messages
 		if err != nil {
 			return shim.Message{}, nil, err
 		}

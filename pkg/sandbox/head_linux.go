@@ -78,7 +78,9 @@ func (l *line) hangUp() {
 	}
 }
 
-func (l *line) packet() ([]byte, []int, error) { return shim.ReceivePacket(int(l.socket.Fd())) }
+func (l *line) packet(most int) ([]byte, []int, error) {
+	return shim.ReceivePacket(int(l.socket.Fd()), most)
+}
 
 func (l *line) close() {
 	l.mu.Lock()
@@ -164,7 +166,7 @@ func (k *keeper) instruct(pl *shim.Plan, _ *Command) error {
 }
 
 func (k *keeper) receive() (shim.Message, []int, error) {
-	packet, fds, err := k.packet()
+	packet, fds, err := k.packet(shim.MaxPacket)
 	if err != nil {
 		return shim.Message{}, nil, err
 	}

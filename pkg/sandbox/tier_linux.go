@@ -101,17 +101,19 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*P
 func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (*Process, error) {
 	b := &box{mechanics: m, head: h, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
 	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program()})
-	go b.listen()
 	b.keep = context.AfterFunc(ctx, b.kill)
 	err := b.instructHead(c)
 	if err == nil {
-		err = <-b.started
+		// Not before: what the head says can wait, and the head waits for its orders.
+		go b.listen()
+		if err = <-b.started; err != nil {
+			b.giveUp()
+			for range b.ended {
+				// Until nobody reads the socket any more.
+			}
+		}
 	}
 	if err != nil {
-		b.giveUp()
-		for range b.ended {
-			// Until nobody reads the socket any more.
-		}
 		b.abandon()
 		b.close()
 		if ctx.Err() != nil {

@@ -43,9 +43,12 @@ const MaxListeners = 253
 // MaxPorts bounds a plan's ports: each has a listener for each of two families, and six sockets go beside those.
 const MaxPorts = 120
 
-// ReceivePacket reads one packet; its error is io.EOF when the other side is gone.
-func ReceivePacket(socket int) ([]byte, []int, error) {
-	packet, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*MaxListeners))
+// MaxPacket bounds what keepers and shims say at once, in bytes.
+const MaxPacket = 64 << 10
+
+// ReceivePacket reads one packet, of which it returns so many bytes at most; its error is io.EOF when the other side is gone.
+func ReceivePacket(socket, most int) ([]byte, []int, error) {
+	packet, oob := make([]byte, most), make([]byte, unix.CmsgSpace(4*MaxListeners))
 	var n, oobn int
 	err := ignoringEINTR(func() (err error) {
 		n, oobn, _, _, err = unix.Recvmsg(socket, packet, oob, unix.MSG_CMSG_CLOEXEC)
@@ -73,7 +76,7 @@ func ReceivePacket(socket int) ([]byte, []int, error) {
 
 // receive reads one message.
 func receive(socket int) (Message, error) {
-	packet, _, err := ReceivePacket(socket)
+	packet, _, err := ReceivePacket(socket, MaxPacket)
 	if err != nil {
 		return Message{}, err
 	}

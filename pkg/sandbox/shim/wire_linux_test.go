@@ -67,10 +67,10 @@ func TestLastWordsAreHeard(t *testing.T) {
 		}
 	}
 	unix.Close(pair[1])
-	if packet, _, err := ReceivePacket(pair[0]); err != nil || string(packet) != "last words" {
+	if packet, _, err := ReceivePacket(pair[0], MaxPacket); err != nil || string(packet) != "last words" {
 		t.Errorf("%q, %v", packet, err)
 	}
-	if packet, _, err := ReceivePacket(pair[0]); !errors.Is(err, io.EOF) {
+	if packet, _, err := ReceivePacket(pair[0], MaxPacket); !errors.Is(err, io.EOF) {
 		t.Errorf("%q, %v", packet, err)
 	}
 }
