@@ -17,6 +17,7 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config/check"
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 )
 
 // Canaries attack a sandbox from inside, to see that it holds now and here. What they try is
@@ -202,11 +203,11 @@ func existingSecrets(p *Policy) []string {
 		}
 	}
 	if p.Home != "" {
-		for _, name := range homeSecrets {
+		for _, name := range secret.Home {
 			add(filepath.Join(p.Home, name))
 		}
 	}
-	for _, path := range systemSecrets {
+	for _, path := range secret.System {
 		add(path)
 	}
 	return append(found, p.Private...)

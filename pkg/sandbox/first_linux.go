@@ -61,9 +61,9 @@ func begin() head {
 
 func (p *firstProcess) up() error { return p.upFunc() }
 
-// writeMask sends the beginning of a script, in a file that is only in memory, where it is written.
-func (p *firstProcess) writeMask(h *shim.Layers) error {
-	return p.write(func(s *shim.Script) error { return s.Mask(h) })
+// writeHome sends the beginning of a script, in a file that is only in memory, where it is written.
+func (p *firstProcess) writeHome(h *shim.Layers, strict bool) error {
+	return p.write(func(s *shim.Script) error { return s.Home(h, strict) })
 }
 
 // writeFiles sends all but the end.
@@ -192,7 +192,20 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 	return shim.Message{Failed: fmt.Sprintf("unknown message %d of the first process", m.What)}
 }
 
-func (p *firstProcess) runs() { close(p.running) }
+func (p *firstProcess) runs() {
+	close(p.running)
+	p.forgetScript() // while there is time; nothing of it can fail any more
+}
+
+func (p *firstProcess) forgetScript() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.memory != nil {
+		p.script = nil
+		_ = unix.Munmap(p.memory)
+		p.memory = nil
+	}
+}
 
 func (p *firstProcess) signal(s syscall.Signal) error { return p.send(first.Signal(int(s)).Bytes()) }
 
@@ -304,8 +317,5 @@ func (p *firstProcess) close() {
 		p.line.close()
 		p.unbind()
 	}
-	if p.memory != nil {
-		_ = unix.Munmap(p.memory) // nobody reads the messages any more that are about it
-		p.memory = nil
-	}
+	p.forgetScript()
 }

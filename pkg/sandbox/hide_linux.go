@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
@@ -22,12 +23,12 @@ func (t *tree) hides() error {
 	}
 	// Patterns have directories listed, and a list tells at once what of the other names is not there.
 	for _, wild := range []bool{true, false} {
-		for _, pattern := range homeSecrets {
+		for _, pattern := range secret.Home {
 			if p.Home != "" && strings.Contains(pattern, "*") == wild {
 				t.hideAll(p.Home+"/"+pattern, pattern)
 			}
 		}
-		for _, pattern := range systemSecrets {
+		for _, pattern := range secret.System {
 			if strings.Contains(pattern, "*") == wild {
 				t.hideAll(pattern, "")
 			}

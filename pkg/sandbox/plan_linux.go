@@ -10,6 +10,7 @@ import (
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
@@ -103,7 +104,7 @@ type tree struct {
 
 func newTree(p *Policy) (*tree, error) {
 	// The usual sizes: growing takes as long as filling.
-	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(homeSecrets))}
+	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(secret.Home))}
 	var err error
 	if t.mounts, err = mountPoints(); err != nil {
 		return nil, fault.New(fault.SandboxUnavailable, "find what is mounted: %w", err)
@@ -238,7 +239,7 @@ func (t *tree) home() {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: homeWithin, Mode: 0o700})
 		return
 	}
-	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Absent: make([]string, 0, len(homeSecrets))}
+	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Absent: make([]string, 0, len(secret.Home))}
 	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
 	if p.Profile != Strict {
 		return

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 )
 
 // seatbeltPlaces are what a sandbox of the tier seatbelt has besides its policy. Paths are without links.
@@ -219,14 +220,14 @@ const shownOps = "file-read* file-read-metadata file-map-executable process-exec
 func (b *profile) secrets() {
 	b.section("secrets")
 	var filters []string
-	for _, s := range systemSecrets {
+	for _, s := range secret.System {
 		// These are behind links here.
 		if strings.HasPrefix(s, "/etc/") || strings.HasPrefix(s, "/var/") {
 			filters = append(filters, pattern("/private", s[1:]))
 		}
 	}
 	if home := b.policy.Home; home != "" {
-		for _, s := range homeSecrets {
+		for _, s := range secret.Home {
 			filters = append(filters, pattern(home, s))
 			// A link that is hidden leads to something that is not.
 			found, err := filepath.Glob(filepath.Join(globQuoted(home), s))
@@ -267,8 +268,8 @@ func (b *profile) isSecret(path string) bool {
 		}
 		return false
 	}
-	return slices.ContainsFunc(systemSecrets, func(s string) bool { return in("/private", s[1:]) }) ||
-		b.policy.Home != "" && slices.ContainsFunc(homeSecrets, func(s string) bool { return in(b.policy.Home, s) })
+	return slices.ContainsFunc(secret.System, func(s string) bool { return in("/private", s[1:]) }) ||
+		b.policy.Home != "" && slices.ContainsFunc(secret.Home, func(s string) bool { return in(b.policy.Home, s) })
 }
 
 // globQuoted is a pattern for the path itself.

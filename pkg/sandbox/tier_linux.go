@@ -170,7 +170,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	script := b.head.(*firstProcess)
 	if t.layers != nil {
 		t.layers.Shared = shared
-		if err := script.writeMask(t.layers); err != nil {
+		if err := script.writeHome(t.layers, b.policy.Profile == Strict); err != nil {
 			return nil, fmt.Errorf("send the plan: %w", err)
 		}
 	}

@@ -2,29 +2,37 @@ package shim
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// home mounts the copy-on-write home: from below, the host's home, a mask that says which
+// makeHome puts together the copy-on-write home: from below, the host's home, a mask that says which
 // paths are not there, and what earlier turns changed. The host's home is only ever a lower layer.
 //
 // What is kept usually lies in the host's home itself, in sesame's state, which the mask hides: an upper layer may lie in
 // a lower one (Linux 5.13). One overlay has to do, because each that a path is looked up in takes its time.
-func (b *builder) home(p string) error {
-	h := b.plan.Home
-	if err := b.maskLayer(h); err != nil {
-		return err
+func (b *builder) makeHome(h *Layers) error {
+	var upper, work first.Slot
+	host := b.source(h.Host)
+	if h.State != "" {
+		upper, work = b.source(h.State+"/upper"), b.source(h.State+"/work")
 	}
-	mode := b.homeMode
-	below := []first.Slot{b.hidden, b.sources[h.Host]}
+	b.Topic("files: home", h.Host)
+	var st unix.Stat_t
+	if err := unix.Stat(h.Host, &st); err != nil {
+		return fmt.Errorf("%s: %w", h.Host, err)
+	}
+	mode := st.Mode & 0o7777
+	b.mask(h, mode)
+	below := []first.Slot{first.Mask, host}
 	if h.Bare {
 		below = below[:1]
 	}
 	lower := below
-	upper, work := b.sources[h.State+"/upper"], b.sources[h.State+"/work"]
 	if h.State == "" || h.Shared {
 		// Two mounts must not share an upper layer: what is kept is read, and what is new is forgotten.
 		if h.Shared {
@@ -32,23 +40,21 @@ func (b *builder) home(p string) error {
 		}
 		upper, work = b.layer("upper", mode), b.layer("work", mode)
 	}
-	home := b.NewSlot()
-	var refused, mounted first.Label
-	for _, call := range b.overlay(home, lower, upper, work) {
+	b.home = b.NewSlot()
+	var refused, made first.Label
+	for _, call := range b.overlay(b.home, lower, upper, work) {
 		call.Spare(unix.EINVAL, unix.ELOOP).Else(&refused)
 	}
-	b.Jump(&mounted)
+	b.Jump(&made)
 	b.Here(&refused)
 	// On an overlay, as in most containers, there can be no upper layer, and on an old kernel none in a lower one. In memory there can.
 	upper, work = b.layer("upper-again", mode), b.layer("work-again", mode)
 	if h.State != "" {
 		b.awaitFilling(upper)
 	}
-	b.overlay(home, below, upper, work)
-	b.Here(&mounted)
-	b.forbidExec(home)
-	b.attach(home, p, true)
-	b.Close(home)
+	b.overlay(b.home, below, upper, work)
+	b.Here(&made)
+	b.forbidExec(b.home)
 	return nil
 }
 
@@ -89,33 +95,26 @@ func (b *builder) overlay(into first.Slot, lower []first.Slot, upper, work first
 	return b.Filesystem("overlay", into, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, options...)
 }
 
-// maskLayer makes the layer that hides secrets, once.
-func (b *builder) maskLayer(h *Layers) error {
-	if b.hidden != 0 {
-		return nil
+// mask has the layer that hides secrets hide just those of this home. Some are in it already. The topmost layer's modes of
+// directories are those that count.
+func (b *builder) mask(h *Layers, mode uint32) {
+	b.Call(unix.SYS_FCHMOD, first.In(first.Mask), first.Value(mode))
+	there := map[string]bool{}
+	for name := range secret.AtHome() {
+		there[name] = true
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(h.Host, &st); err != nil {
-		return fmt.Errorf("%s: %w", h.Host, err)
+	rest := make([]string, 0, len(h.Absent))
+	for _, rel := range h.Absent {
+		if !there[rel] {
+			rest = append(rest, rel)
+		}
+		delete(there, rel)
 	}
-	b.homeMode = st.Mode & 0o7777
-	b.hidden = b.layer("mask", b.homeMode)
-	b.mask(b.hidden, h)
-	return nil
-}
-
-// mask fills the layer that hides secrets: a whiteout (a character device 0/0) says that
-// a name does not exist, whatever the layers below have. The topmost layer's modes of directories are those that count.
-func (b *builder) mask(mask first.Slot, h *Layers) {
+	for name := range there { // the policy shows it
+		b.Call(unix.SYS_UNLINKAT, first.In(first.Mask), b.Text(name), none())
+	}
 	for _, d := range h.Dirs {
-		b.Call(unix.SYS_MKDIRAT, first.In(mask), b.Text(d.Path), first.Value(uint32(d.Mode)))
+		b.Call(unix.SYS_MKDIRAT, first.In(first.Mask), b.Text(d.Path), first.Value(uint32(d.Mode)))
 	}
-	if len(h.Absent) == 0 {
-		return
-	}
-	gone := b.Text("gone")
-	b.Call(unix.SYS_MKNODAT, first.In(first.Tree), gone, first.Value(unix.S_IFCHR), none())
-	for _, rel := range h.Absent { // one is like the other, and a link is made faster
-		b.Call(unix.SYS_LINKAT, first.In(first.Tree), gone, first.In(mask), b.Text(rel), none())
-	}
+	b.Links(first.Tree, b.Text(first.Whiteout), first.Mask, slices.Values(rest))
 }

@@ -45,28 +45,27 @@ func (b *builder) files() error {
 
 // openSources opens what the plan takes from the host, as it is, without following links: the parent has followed them.
 func (b *builder) openSources() error {
-	open := func(path string) {
-		if _, ok := b.sources[path]; !ok {
-			b.Topic("files: open", path)
-			b.sources[path] = b.open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
-		}
-	}
 	for _, name := range deviceNames {
-		open("/dev/" + name)
+		b.source("/dev/" + name)
 	}
 	for _, op := range b.plan.Mounts {
 		if op.Kind == ReadOnly || op.Kind == ReadWrite {
-			open(op.Source)
+			b.source(op.Source)
 		}
 	}
-	if h := b.plan.Home; h != nil {
-		open(h.Host)
-		if h.State != "" {
-			open(h.State + "/upper")
-			open(h.State + "/work")
-		}
+	if b.plan.Home != nil && b.home == 0 {
+		return b.makeHome(b.plan.Home)
 	}
 	return nil
+}
+
+// source opens one thing of the host, once.
+func (b *builder) source(path string) first.Slot {
+	if _, ok := b.sources[path]; !ok {
+		b.Topic("files: open", path)
+		b.sources[path] = b.open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
+	}
+	return b.sources[path]
 }
 
 func (b *builder) open(dir first.Arg, path string, flags, resolve uint64) *first.Call {
@@ -101,7 +100,8 @@ func (b *builder) mount(op Mount) error {
 	case Dev:
 		b.dev(op.Path)
 	case Home:
-		return b.home(op.Path)
+		b.attach(b.home, op.Path, true)
+		b.Close(b.home)
 	case Symlink:
 		b.parents(op.Path)
 		b.Call(unix.SYS_SYMLINKAT, b.Text(op.Source), first.In(b.root), b.Text(relative(op.Path)))
@@ -206,7 +206,7 @@ func (b *builder) setAttributes(mnt first.Slot, set int) {
 
 // forbidExec keeps what is in a mount from being executed, under the strict profile.
 func (b *builder) forbidExec(mnt first.Slot) {
-	if b.plan.Strict {
+	if b.strict {
 		b.setAttributes(mnt, unix.MOUNT_ATTR_NOEXEC)
 	}
 }

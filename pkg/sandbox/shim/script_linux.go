@@ -27,10 +27,10 @@ func NewScript(memory []byte) *Script {
 	return &Script{&builder{Script: first.NewScript(memory, forSteps, first.Generally), sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}}
 }
 
-// Mask writes what the home does not have. It may be left to Files.
-func (s *Script) Mask(h *Layers) error {
-	s.b.Topic("files: home", h.Host)
-	if err := s.b.maskLayer(h); err != nil {
+// Home writes how the home is put together, which is still to be mounted then. It may be left to Files.
+func (s *Script) Home(h *Layers, strict bool) error {
+	s.b.strict = strict
+	if err := s.b.makeHome(h); err != nil {
 		return err
 	}
 	s.b.Await()
@@ -40,7 +40,7 @@ func (s *Script) Mask(h *Layers) error {
 // Files writes all that there is to do before the command starts.
 func (s *Script) Files(p *Plan) error {
 	b := s.b
-	b.plan = p
+	b.plan, b.strict = p, p.Strict
 	b.Topic("network", "")
 	b.listen()
 	b.Topic("files", "")
@@ -88,9 +88,8 @@ type builder struct {
 	own     int                   // how many directories of first.Tree are used for such
 	given   int                   // how many files are given
 	readers []first.Slot          // mounts to make read-only at the end, when all mount points in them exist
-	hidden  first.Slot            // the layer of the home that hides, 0 if it was not made yet
-	// homeMode is that of the host's home.
-	homeMode uint32
+	home    first.Slot            // the home, a mount that is not anywhere yet; 0 if it was not made yet
+	strict  bool                  // the profile is
 }
 
 func cwd() first.Arg { return first.Value(unix.AT_FDCWD) }

@@ -1,6 +1,10 @@
 package first
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
+)
 
 // What the general script leaves in slots.
 const (
@@ -10,6 +14,7 @@ const (
 	NamesTCP                     //
 	Attempts                     // a raw socket: see HearAttempts
 	Unreachables                 // a raw socket: gets what ICMP answers to UDP where nothing listens
+	Mask                         // the directory MaskDir
 	Umask                        // the caller's, which the command is to have
 	Generally                    // the last slot in use
 )
@@ -20,6 +25,8 @@ const (
 	BlankDir  = "dir"   // is empty
 	BlankFile = "file"  // cannot be read
 	FilesDir  = "files" // for files that are given
+	MaskDir   = "mask"  // has a link of Whiteout for each of secret.AtHome
+	Whiteout  = "gone"  // says in a layer of an overlay that a name does not exist, whatever those below have: a device 0/0
 )
 
 // Calls that package syscall does not know, and their flags. They have the same numbers on all architectures.
@@ -54,6 +61,11 @@ func general(memory []byte) (*Script, error) {
 		s.Call(syscall.SYS_MKDIRAT, In(Tree), s.Text(dir.name), Value(dir.mode))
 	}
 	s.Call(syscall.SYS_MKNODAT, In(Tree), s.Text(BlankFile), Value(syscall.S_IFREG), Value(0))
+	s.Call(syscall.SYS_MKDIRAT, In(Tree), s.Text(MaskDir), Value(0o700))
+	s.Call(syscall.SYS_OPENAT, In(Tree), s.Text(MaskDir), Value(syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC), Value(0)).Into(Mask)
+	gone := s.Text(Whiteout)
+	s.Call(syscall.SYS_MKNODAT, In(Tree), gone, Value(syscall.S_IFCHR), Value(0))
+	s.Links(Tree, gone, Mask, secret.AtHome())
 	s.Filesystem("proc", Proc, attrNosuid|attrNodev)
 	_, err := s.Finish()
 	return s, err

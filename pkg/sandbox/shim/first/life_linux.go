@@ -348,7 +348,14 @@ func receive() (*Message, bool) {
 	life.iov.base, life.iov.length = uintptr(unsafe.Pointer(&life.packet)), unsafe.Sizeof(life.packet)
 	life.msg.iov, life.msg.iovs = uintptr(unsafe.Pointer(&life.iov)), 1
 	life.msg.control, life.msg.controls = uintptr(unsafe.Pointer(&life.control)), unsafe.Sizeof(life.control)
-	n, errno := call(syscall.SYS_RECVMSG, socket, uintptr(unsafe.Pointer(&life.msg)), 0, 0, 0, 0)
+	var n uintptr
+	errno := syscall.EAGAIN
+	for i := 0; i < 8000 && errno == syscall.EAGAIN && life.command == 0; i++ {
+		n, errno = call(syscall.SYS_RECVMSG, socket, uintptr(unsafe.Pointer(&life.msg)), syscall.MSG_DONTWAIT, 0, 0, 0)
+	}
+	if errno == syscall.EAGAIN {
+		n, errno = call(syscall.SYS_RECVMSG, socket, uintptr(unsafe.Pointer(&life.msg)), 0, 0, 0, 0)
+	}
 	return (*Message)(unsafe.Pointer(&life.packet)), errno == 0 && n == unsafe.Sizeof(Message{})
 }
 
@@ -402,6 +409,24 @@ func fdOfControl(i uintptr) uintptr {
 	return uintptr(*(*int32)(unsafe.Add(unsafe.Pointer(&life.control), syscall.SizeofCmsghdr+4*i)))
 }
 
+// links makes links of a file in a directory, by each name of a list that ends with an empty one.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func links(from, file, to uintptr, names unsafe.Pointer) syscall.Errno {
+	for *(*byte)(names) != 0 {
+		if _, errno := call(syscall.SYS_LINKAT, from, file, to, uintptr(names), 0, 0); errno != 0 {
+			return errno
+		}
+		for *(*byte)(names) != 0 {
+			names = unsafe.Add(names, 1)
+		}
+		names = unsafe.Add(names, 1)
+	}
+	return 0
+}
+
 // perform carries out a script, as far as it goes.
 //
 //go:nosplit
@@ -445,6 +470,8 @@ func perform(script unsafe.Pointer) (at uintptr, errno syscall.Errno) {
 			continue
 		case callDropBounding:
 			errno = dropBounding()
+		case callLinks:
+			errno = links(a[0], a[1], a[2], unsafe.Add(script, uintptr(h.data)+a[3]))
 		case callCheck:
 			errno = syscall.Errno(-*(*int32)(unsafe.Add(script, uintptr(h.data)+a[0])))
 		case callStart:

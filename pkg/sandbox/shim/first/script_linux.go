@@ -1,6 +1,7 @@
 package first
 
 import (
+	"iter"
 	"syscall"
 	"unsafe"
 )
@@ -48,6 +49,7 @@ const (
 	callPoke         = 1<<20 + iota // writes the slot args[1] into the data at args[0], as 32 bits
 	callRelocate                    // makes addresses of args[1] offsets in the data, which stand at args[0]
 	callPath                        // appends the path of the descriptor in slot args[1] to the text at args[0], after a colon
+	callLinks                       // links the file args[1] of the directory args[0] into the directory args[2], by all names of the list that stands at args[3]
 	callCheck                       // fails with the error whose negative stands at args[0], as netlink answers
 	callJump                        // goes on with step args[0]
 	callStart                       // starts the command with step args[0]; the first process goes on with the next one
@@ -245,6 +247,23 @@ func (s *Script) Paths(slots ...Slot) Arg {
 		s.Call(callPath, Value(text.value), Value(uint32(slot)))
 	}
 	return text
+}
+
+// Links makes links of a file in a directory, in another one: one is like the other.
+func (s *Script) Links(from Slot, file Arg, to Slot, names iter.Seq[string]) {
+	size := 1
+	for name := range names {
+		size += len(name) + 1
+	}
+	list := s.room(size, 1)
+	at := list
+	for name := range names {
+		at += copy(s.data[at:], name)
+		s.data[at] = 0
+		at++
+	}
+	s.data[at] = 0
+	s.Call(callLinks, In(from), file, In(to), Value(list))
 }
 
 // Check fails if there is an error in a netlink answer.

@@ -1,9 +1,12 @@
-package sandbox
+// Package secret lists where credentials and the like usually are.
+package secret
 
-// homeSecrets are paths below the home directory that hold credentials, histories or
+import "iter"
+
+// Home are paths below the home directory that hold credentials, histories or
 // other agents' data. They are absent inside; * matches within one path element.
 // The list follows the cases that other sandboxes protect or were asked to.
-var homeSecrets = []string{
+var Home = []string{
 	// Keys and password stores.
 	".ssh", ".gnupg", ".pki", ".password-store", ".local/share/keyrings", ".local/share/kwalletd",
 	".local/share/gopass", ".config/sops", ".config/age", ".age", ".vault-token", ".config/op", ".op",
@@ -39,9 +42,9 @@ var homeSecrets = []string{
 	"Library/Application Support/Google/Chrome", "Library/Application Support/Firefox", "Library/Application Support/Claude", "Library/Application Support/sesame",
 }
 
-// systemSecrets are paths outside of homes that hold credentials. They matter most to
+// System are paths outside of homes that hold credentials. They matter most to
 // root, who could otherwise read them as their owner.
-var systemSecrets = []string{
+var System = []string{
 	"/etc/shadow*", "/etc/gshadow*", "/etc/security/opasswd", "/etc/sudoers", "/etc/sudoers.d",
 	"/etc/ssh/ssh_host_*_key", "/etc/ssl/private", "/etc/pki/tls/private", "/etc/letsencrypt", "/etc/krb5.keytab",
 	"/etc/wireguard", "/etc/openvpn", "/etc/NetworkManager/system-connections", "/etc/wpa_supplicant", "/etc/ppp/*-secrets",
@@ -49,4 +52,21 @@ var systemSecrets = []string{
 	"/var/lib/kubelet", "/var/lib/rancher", "/var/lib/docker", "/var/lib/containerd", "/var/lib/private", "/var/lib/systemd/random-seed",
 	"/var/lib/sss/secrets", "/var/lib/cloud", "/var/spool/cron", "/var/mail", "/var/spool/mail", "/var/log/journal", "/var/backups",
 	"/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware/efi", "/sys/fs/bpf",
+}
+
+// AtHome are those of Home that lie in the home directory itself, whatever else is there.
+func AtHome() iter.Seq[string] {
+	return func(yield func(string) bool) {
+	names:
+		for _, name := range Home {
+			for i := range len(name) {
+				if name[i] == '/' || name[i] == '*' {
+					continue names
+				}
+			}
+			if !yield(name) {
+				return
+			}
+		}
+	}
 }
