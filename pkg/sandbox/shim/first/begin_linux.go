@@ -160,6 +160,10 @@ func forkAndLive(flags, theirs uintptr, own []memory, page uintptr) (pid uintptr
 	if len(own) > 0 {
 		errno = keep(own, uintptr(unsafe.Pointer(&own)), page)
 	}
+	life.parents = nowhere
+	if flags == 0 { // the copy will be this process's own child, and have to do with this one only
+		life.parents = processor()
+	}
 	if errno == 0 {
 		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	}

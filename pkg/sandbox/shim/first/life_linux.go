@@ -22,6 +22,8 @@ var life struct {
 	allowed  [128]uint64 // processors that it may run on
 	here     [128]uint64 // the one that it runs on
 	mayRun   uintptr     // how much of allowed the kernel knows of; 0 if nothing was changed
+	parents  uintptr     // the processor that the parent ran on when it forked this process, if that is the one that gives orders
+	apart    bool        // this process runs on another one
 	mask     uint64      // signals that were blocked before
 	children uint64      // a set with SIGCHLD in it
 	scripts  uintptr     // how many the parent has sent
@@ -124,11 +126,11 @@ func text(s string) uintptr {
 //go:norace
 //go:nocheckptr
 func live(script unsafe.Pointer) {
+	stay()
 	if at, errno := makeNamespaces(); errno != 0 {
 		sayFailed(at, errno)
 		exit(1)
 	}
-	stay()
 	pid, errno := call(syscall.SYS_CLONE, syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 {
 		sayFailed(AtFork, errno)
@@ -143,9 +145,9 @@ func live(script unsafe.Pointer) {
 	obey(script)
 }
 
-// stay keeps this process, and those that it forks, on its processor until they roam. Else the kernel has them wait for the parent's: it
-// moves who is woken by a message to where the sender is, which it takes to have nothing more to do, and where it has put a new process that
-// one stays though its own parent has ended.
+// stay keeps this process, and those that it forks, on one processor until they roam, and not on the parent's if there is another. Else
+// the kernel has them wait for that: it moves who is woken by a message to where the sender is, which it takes to have nothing more to
+// do, and where it has put a new process that one stays though its own parent has ended.
 //
 //go:nosplit
 //go:norace
@@ -156,16 +158,33 @@ func stay() {
 	if errno != 0 {
 		return
 	}
-	if _, errno = call(sysGetcpu, uintptr(unsafe.Pointer(&life.packet)), 0, 0, 0, 0, 0); errno != 0 {
+	at := processor()
+	for cpu := uintptr(0); at == life.parents && cpu < 8*size; cpu++ {
+		if life.allowed[cpu/bits]&(1<<(cpu%bits)) != 0 {
+			at = cpu
+		}
+	}
+	if at >= 8*size {
 		return
 	}
-	cpu := uintptr(uint32(life.packet[0]))
-	if cpu >= bits*uintptr(len(life.here)) {
-		return
-	}
-	life.here[cpu/bits] = 1 << (cpu % bits)
+	life.apart = life.parents != nowhere && at != life.parents
+	life.here[at/bits] = 1 << (at % bits)
 	try(syscall.SYS_SCHED_SETAFFINITY, 0, size, uintptr(unsafe.Pointer(&life.here)), 0)
 	life.mayRun = size
+}
+
+// nowhere is the number of no processor.
+const nowhere = 1<<32 - 1
+
+// processor is the one that this process runs on.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func processor() uintptr {
+	life.packet[0] = nowhere
+	try(sysGetcpu, uintptr(unsafe.Pointer(&life.packet)), 0, 0, 0)
+	return uintptr(uint32(life.packet[0]))
 }
 
 // roam lets this process run on all processors again.
@@ -339,6 +358,10 @@ func obey(script unsafe.Pointer) {
 	}
 }
 
+// looks is how often this process looks for an order before it sleeps, while the parent makes plans on another processor: a millisecond or
+// two, where each order takes the parent less. To be woken takes a tenth of one.
+const looks = 8000
+
 // receive waits for a message of the parent's. It is false when there will be none.
 //
 //go:nosplit
@@ -348,9 +371,8 @@ func receive() (*Message, bool) {
 	life.iov.base, life.iov.length = uintptr(unsafe.Pointer(&life.packet)), unsafe.Sizeof(life.packet)
 	life.msg.iov, life.msg.iovs = uintptr(unsafe.Pointer(&life.iov)), 1
 	life.msg.control, life.msg.controls = uintptr(unsafe.Pointer(&life.control)), unsafe.Sizeof(life.control)
-	var n uintptr
-	errno := syscall.EAGAIN
-	for i := 0; i < 8000 && errno == syscall.EAGAIN && life.command == 0; i++ {
+	n, errno := uintptr(0), syscall.EAGAIN
+	for i := 0; i < looks && errno == syscall.EAGAIN && life.apart && life.command == 0; i++ {
 		n, errno = call(syscall.SYS_RECVMSG, socket, uintptr(unsafe.Pointer(&life.msg)), syscall.MSG_DONTWAIT, 0, 0, 0)
 	}
 	if errno == syscall.EAGAIN {
