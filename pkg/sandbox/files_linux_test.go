@@ -216,6 +216,23 @@ func TestSystemIsReadOnly(t *testing.T) {
 	})
 }
 
+// Who has a home that others' homes lie in does not see into those.
+func TestHomesInTheHome(t *testing.T) {
+	if !mounted(t) {
+		return
+	}
+	h := newHost(t)
+	h.write("somebody/secret", "x")
+	passwd := h.write("passwd", "somebody:x:4242:4242::"+h.policy.Home+"/somebody:/bin/sh\n")
+	if err := unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	h.refuse([]attack{
+		{"read", `cat ~/somebody/secret && echo GOT`, true},
+		{"move away and read", `mv ~/somebody ~/x; cat ~/x/secret && echo GOT`, true},
+	})
+}
+
 func TestWorkspaceInTmp(t *testing.T) {
 	h := newHost(t)
 	dir, err := filepath.EvalSymlinks(t.TempDir())

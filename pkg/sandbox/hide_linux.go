@@ -15,19 +15,26 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
-// hides removes secrets: out of the home by a layer that says they are not there, elsewhere by covering them.
-func (t *tree) hides() error {
-	p := t.policy
+// hidesOfHome removes secrets out of the home, by a layer that says they are not there, and what the policy hides, wherever that is.
+func (t *tree) hidesOfHome() {
+	home := t.policy.Home
 	for _, d := range t.deny {
 		t.hide(d, true)
 	}
 	// Patterns have directories listed, and a list tells at once what of the other names is not there.
 	for _, wild := range []bool{true, false} {
 		for _, pattern := range secret.Home {
-			if p.Home != "" && strings.Contains(pattern, "*") == wild {
-				t.hideAll(p.Home+"/"+pattern, pattern)
+			if home != "" && strings.Contains(pattern, "*") == wild {
+				t.hideAll(home+"/"+pattern, pattern)
 			}
 		}
+	}
+}
+
+// hidesElsewhere removes other secrets, by covering them.
+func (t *tree) hidesElsewhere() error {
+	p := t.policy
+	for _, wild := range []bool{true, false} {
 		for _, pattern := range secret.System {
 			if strings.Contains(pattern, "*") == wild {
 				t.hideAll(pattern, "")
@@ -41,7 +48,8 @@ func (t *tree) hides() error {
 	homes = append(homes, "/home", "/root") // which may be links, too
 	for _, h := range homes {
 		for _, h := range []string{h, t.view.resolve(h)} {
-			if !within("/home", h) && !within(h, "/home") && !within(h, "/root") && h != p.Home { // those are not shown anyway
+			shown := !within("/home", h) && !within(h, "/home") && !within(h, "/root")
+			if h != p.Home && (shown || p.Home != "" && within(h, p.Home)) {
 				t.hideDefault(h)
 			}
 		}
@@ -100,7 +108,7 @@ func (t *tree) hideDefault(path string) {
 // hide makes a path absent. In the home that works for paths that do not exist, too; if outright is set, also for
 // those whose directories do not exist.
 func (t *tree) hide(path string, outright bool) {
-	if t.inHome(path) {
+	if !t.sealed && t.inHome(path) {
 		t.whiteout(path, outright)
 		return
 	}

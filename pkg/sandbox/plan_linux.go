@@ -63,19 +63,33 @@ func (t *tree) complete() error {
 	return nil
 }
 
-// collect finds out what is shown and what is hidden, in every tier; prune then leaves out what that makes idle. The home's layers are
-// complete then.
+// collect finds out what is shown and what is hidden, in every tier; prune then leaves out what that makes idle.
 func (t *tree) collect() error {
+	if err := t.collectHome(); err != nil {
+		return err
+	}
+	return t.collectRest()
+}
+
+// collectHome finds out what matters to the home's layers, which are complete then.
+func (t *tree) collectHome() error {
 	if err := t.system(); err != nil {
 		return fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
 	}
 	t.home()
 	t.binds()
 	t.guard()
-	if err := t.hides(); err != nil {
+	t.hidesOfHome()
+	t.pruneHome()
+	t.sealed = true
+	return nil
+}
+
+// collectRest finds out the rest.
+func (t *tree) collectRest() error {
+	if err := t.hidesElsewhere(); err != nil {
 		return err
 	}
-	t.pruneHome()
 	return t.unknown
 }
 
@@ -84,6 +98,7 @@ type tree struct {
 	policy  *Policy
 	ops     map[string]shim.Mount
 	layers  *shim.Layers
+	sealed  bool     // the layers are complete, and may be in use
 	deny    []string // Private, HomeState and DenyRead, also resolved
 	view    *view
 	sweep   sweep           // what is to be guarded and cannot be a mount

@@ -164,7 +164,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.collect(); err != nil {
+	if err := t.collectHome(); err != nil {
 		return nil, err
 	}
 	script := b.head.(*firstProcess)
@@ -173,6 +173,9 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 		if err := script.writeHome(t.layers, b.policy.Profile == Strict); err != nil {
 			return nil, fmt.Errorf("send the plan: %w", err)
 		}
+	}
+	if err := t.collectRest(); err != nil {
+		return nil, err
 	}
 	if err := t.complete(); err != nil {
 		return nil, err

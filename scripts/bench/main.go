@@ -93,12 +93,19 @@ func (b *place) build(ctx context.Context) error {
 	if err := os.MkdirAll(b.project, 0o700); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.sesame, ".")
+	linked := filepath.Join(b.dir, "linked")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", linked, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, text)
 	}
-	return nil
+	// As an installer or a download leaves it, and bubblewrap's package did: what Go's linker writes the kernel keeps in single pages at
+	// first, which take longer to map.
+	program, err := os.ReadFile(linked)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(b.sesame, program, 0o755)
 }
 
 func (b *place) close() error {
