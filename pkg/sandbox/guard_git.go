@@ -35,9 +35,9 @@ func looksBare(dir string) bool {
 	return err == nil
 }
 
-// configuredPaths are the paths in the workspace from which the user's git takes hooks or more configuration, by the
-// configuration of a repository and one of its worktrees so far: core.hooksPath, include.path and includeIf.*.path, and the user's
-// own files if they are there (git-config(1)).
+// configuredPaths are the paths in the workspace from which the user's git takes hooks, commands or more configuration, by the
+// configuration of a repository and one of its worktrees so far: core.hooksPath, include.path and includeIf.*.path, what commandSettings
+// names, and the user's own files if they are there (git-config(1)).
 func (p *Policy) configuredPaths(workspace, worktree, gitDir string, resolve func(path string) string) []string {
 	c := gitConfig{workspace: workspace, worktree: worktree, home: p.Home, resolve: resolve, seen: map[string]bool{}}
 	c.read(filepath.Join(gitDir, "config"))
@@ -103,6 +103,46 @@ func (c *gitConfig) setting(section, key, value, dir string) {
 		if path := c.path(value, dir); path != "" {
 			c.note(path)
 			c.read(path)
+		}
+	case section == "alias":
+		if command, ok := strings.CutPrefix(value, "!"); ok { // else it is one of git's own
+			c.command(command)
+		}
+	case section == "pager", slices.Contains(commandSettings[section], key):
+		c.command(strings.TrimPrefix(value, "!"))
+	}
+}
+
+// commandSettings are those whose values git executes, by section, beside all of alias and pager.
+var commandSettings = map[string][]string{
+	"browser": {"cmd", "path"}, "difftool": {"cmd", "path"}, "guitool": {"cmd"}, "man": {"cmd", "path"}, "mergetool": {"cmd", "path"},
+	"core":        {"fsmonitor", "sshcommand", "editor", "pager", "askpass", "gitproxy", "alternaterefscommand"},
+	"credential":  {"helper"},
+	"diff":        {"external", "command", "textconv"},
+	"filter":      {"clean", "smudge", "process"},
+	"gpg":         {"program", "defaultkeycommand"},
+	"hook":        {"command"},
+	"interactive": {"difffilter"},
+	"merge":       {"driver"},
+	"remote":      {"uploadpack", "receivepack"},
+	"sendemail":   {"smtpserver", "sendmailcmd", "tocmd", "cccmd", "headercmd"},
+	"sequence":    {"editor"},
+	"submodule":   {"update"},
+	"tar":         {"command"},
+	"trailer":     {"command", "cmd"},
+	"uploadpack":  {"packobjectshook"},
+}
+
+// command notes what of the workspace a command is, or is given to run: git has most of them run by a shell, in the worktree. What such a
+// program runs in turn is not known.
+func (c *gitConfig) command(value string) {
+	words := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" \t\n\"'`;&|()<>=", r) })
+	for i, word := range words {
+		path := c.path(word, c.worktree)
+		if i == 0 && strings.Contains(word, "/") { // else it is looked for in PATH
+			c.note(path)
+		} else if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && word[0] != '-' {
+			c.note(path)
 		}
 	}
 }

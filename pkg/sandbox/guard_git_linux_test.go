@@ -230,6 +230,25 @@ open(".git/index", "wb").write((lambda d: d + hashlib.sha1(d).digest())(data.rep
 			}),
 			in: "project", git: commit, script: makeHook,
 		},
+		"command of the workspace": {
+			before: func(h *host) {
+				h.write("src/project/tools/changed", "#!/bin/sh\n")
+				h.git(h.policy.Workspace, "config", "core.fsmonitor", "tools/changed")
+			},
+			in: "project", script: `printf '#!/bin/sh\n%s\n' "$evil" > tools/changed; chmod +x tools/changed`,
+		},
+		"command of the workspace, not there yet": {
+			before: func(h *host) { h.git(h.policy.Workspace, "config", "core.fsmonitor", "./tools/changed") },
+			in:     "project", script: `mkdir tools; printf '#!/bin/sh\n%s\n' "$evil" > tools/changed; chmod +x tools/changed`,
+		},
+		"command of the workspace that another one runs": {
+			before: func(h *host) {
+				h.write("src/project/clean.sh", "cat\n")
+				h.write("src/project/.gitattributes", "* filter=x\n")
+				h.git(h.policy.Workspace, "config", "filter.x.clean", "sh clean.sh %f")
+			},
+			in: "project", git: []string{"add", "README"}, script: `echo "$evil" > clean.sh; echo changed > README`,
+		},
 		"the user's configuration in the workspace": {
 			before: func(h *host) {
 				h.write("src/project/gitconfig", "[user]\n\tname = u\n")

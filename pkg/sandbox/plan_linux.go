@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/gateway"
 	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
@@ -26,10 +28,9 @@ func (t *tree) plan(c *Command) *shim.Plan {
 		pl.Env = setVariables(pl.Env, "BUN_TMPDIR="+librariesDir)
 	}
 	pl.Ports = gateway.Rules(p.AllowHosts).Ports()
-	for _, r := range p.AllowHosts {
-		if a, ok := r.Addr(); ok && a.Is6() {
-			pl.IPv6 = true
-		}
+	if fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
+		pl.IPv6 = true
+		unix.Close(fd)
 	}
 	if pl.Dir == "" {
 		pl.Dir = p.Workspace

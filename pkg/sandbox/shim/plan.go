@@ -10,7 +10,7 @@ type Plan struct {
 	Mounts   []Mount
 	Home     *Layers
 	Ports    []int
-	IPv6     bool // listen on IPv6 too: a rule names an IPv6 address
+	IPv6     bool // listen on IPv6 too: the kernel has it
 	Args     []string
 	Dir      string
 	Env      []string

@@ -100,18 +100,14 @@ func none() first.Arg { return first.Value(0) }
 func (b *builder) listen() {
 	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Attempts, first.Unreachables}
 	families := []byte{unix.AF_INET}
+	if b.plan.IPv6 {
+		families = append(families, unix.AF_INET6)
+		listeners = append(listeners, first.Attempts6, first.Unreachables6)
+	}
 	unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts(unix.AF_INET), port) })
 	netlink := first.Slot(0)
-	if b.plan.IPv6 || len(unusual) > 0 {
+	if len(unusual) > 0 {
 		netlink = b.Netlink()
-	}
-	if b.plan.IPv6 { // without it an IPv6 address is unreachable: no route
-		families = append(families, unix.AF_INET6)
-		attempts, unreachables := b.NewSlot(), b.NewSlot()
-		b.RouteLocally(netlink, unix.AF_INET6)
-		b.HearAttempts(attempts, netlink, unix.AF_INET6)
-		b.HearUnreachables(unreachables, unix.AF_INET6)
-		listeners = append(listeners, attempts, unreachables)
 	}
 	for _, family := range families {
 		for _, port := range b.plan.Ports {

@@ -8,15 +8,17 @@ import (
 
 // What the general script leaves in slots.
 const (
-	Tree         Slot = iota + 1 // a tmpfs, not mounted anywhere yet: all that the sandbox has of its own lies in directories of it
-	Proc                         // the process namespace's own /proc, likewise
-	NamesUDP                     // listens for questions to name servers, whatever the address
-	NamesTCP                     //
-	Attempts                     // a raw socket: see HearAttempts
-	Unreachables                 // a raw socket: gets what ICMP answers to UDP where nothing listens
-	Mask                         // the directory MaskDir
-	Umask                        // the caller's, which the command is to have
-	Generally                    // the last slot in use
+	Tree          Slot = iota + 1 // a tmpfs, not mounted anywhere yet: all that the sandbox has of its own lies in directories of it
+	Proc                          // the process namespace's own /proc, likewise
+	NamesUDP                      // listens for questions to name servers, whatever the address
+	NamesTCP                      //
+	Attempts                      // a raw socket: gets the first packet of each connection of TCP that nobody listens for; who has it answers
+	Unreachables                  // a raw socket: gets what ICMP answers to UDP where nothing listens
+	Attempts6                     // these for IPv6, where the kernel has that
+	Unreachables6                 //
+	Mask                          // the directory MaskDir
+	Umask                         // the caller's, which the command is to have
+	Generally                     // the last slot in use
 )
 
 // Directories and files of Tree.

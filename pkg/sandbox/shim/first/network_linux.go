@@ -34,21 +34,28 @@ func network(s *Script) {
 	// `ip address add ADDRESS/32 dev lo`
 	address := appendUint32([]byte{syscall.AF_INET, 32, 0, syscall.RT_SCOPE_UNIVERSE}, loopbackIndex)
 	s.netlink(netlink, syscall.RTM_NEWADDR, appendAttribute(address, syscall.IFA_LOCAL, HostAddress[:]...))
-	s.RouteLocally(netlink, syscall.AF_INET)
-	s.HearAttempts(Attempts, netlink, syscall.AF_INET)
+	s.netlink(netlink, syscall.RTM_NEWROUTE, routeLocally(syscall.AF_INET))
+	s.request(netlink, answerNoAttempts(syscall.AF_INET))
+	s.hearAttempts(Attempts, syscall.AF_INET)
+	s.hearUnreachables(Unreachables, syscall.AF_INET)
+
+	var without Label
+	s.hearAttempts(Attempts6, syscall.AF_INET6).Spare(syscall.EAFNOSUPPORT).Else(&without)
+	s.hearUnreachables(Unreachables6, syscall.AF_INET6)
+	// Where that is refused, because IPv6 is switched off, programs hear that there is no way to its addresses.
+	s.request(netlink, append(message(syscall.RTM_NEWROUTE, syscall.NLM_F_CREATE, routeLocally(syscall.AF_INET6)), answerNoAttempts(syscall.AF_INET6)...))
+	s.Here(&without)
 	s.Close(netlink)
 
 	// Without this an answer would come from another address than the one that was asked.
 	s.Call(syscall.SYS_SETSOCKOPT, In(NamesUDP), Value(syscall.IPPROTO_IP), Value(syscall.IP_PKTINFO), s.Data(appendUint32(nil, 1)), Value(4))
 	s.Listen(NamesTCP, syscall.AF_INET, syscall.SOCK_STREAM, NamesPort)
-	s.HearUnreachables(Unreachables, syscall.AF_INET)
 }
 
-// HearAttempts opens a raw socket that gets a copy of the first packet of each TCP connection to an address that is not really the
+// hearAttempts opens a raw socket that gets a copy of the first packet of each TCP connection to an address that is not really the
 // sandbox's own, but for those to the usual ports. The kernel does not answer where nothing listens: the program would be told at once,
 // and be gone before anybody could find out which one it was. Whoever has the socket answers; AnswerFrom is for other ports.
-func (s *Script) HearAttempts(into, netlink Slot, family byte) {
-	s.answerNoAttempts(netlink, family)
+func (s *Script) hearAttempts(into Slot, family byte) (opened *Call) {
 	const (
 		network         = ^uint32(0xfffff) // from here on the header of IP is read (SKF_NET_OFF)
 		ip4To, ip6To    = 16, 24           // there
@@ -87,11 +94,11 @@ func (s *Script) HearAttempts(into, netlink Slot, family byte) {
 	for _, port := range UsualPorts(family) {
 		program = append(program, unless(uint32(port), 1), stop)
 	}
-	s.hear(into, int(family), syscall.IPPROTO_TCP, append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)}))
+	return s.hear(into, int(family), syscall.IPPROTO_TCP, append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: ^uint32(0)}))
 }
 
-// HearUnreachables opens a raw socket that gets a copy of each packet with which ICMP answers UDP where nothing listens on a port.
-func (s *Script) HearUnreachables(into Slot, family int) {
+// hearUnreachables opens a raw socket that gets a copy of each packet with which ICMP answers UDP where nothing listens on a port.
+func (s *Script) hearUnreachables(into Slot, family int) {
 	header := syscall.SockFilter{Code: syscall.BPF_LDX | syscall.BPF_B | syscall.BPF_MSH} // IP's is before ICMP's
 	protocol, portUnreachable := syscall.IPPROTO_ICMP, uint32(0x0303)                     // type and code
 	if family == syscall.AF_INET6 {
@@ -108,10 +115,11 @@ func (s *Script) HearUnreachables(into Slot, family int) {
 }
 
 // hear opens a raw socket that gets what a filter lets through.
-func (s *Script) hear(into Slot, family, protocol int, filter []syscall.SockFilter) {
-	s.Call(syscall.SYS_SOCKET, Value(family), Value(syscall.SOCK_RAW|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), Value(protocol)).Into(into)
+func (s *Script) hear(into Slot, family, protocol int, filter []syscall.SockFilter) (opened *Call) {
+	opened = s.Call(syscall.SYS_SOCKET, Value(family), Value(syscall.SOCK_RAW|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), Value(protocol)).Into(into)
 	program, size := Filter(s, filter)
 	s.Call(syscall.SYS_SETSOCKOPT, In(into), Value(syscall.SOL_SOCKET), Value(syscall.SO_ATTACH_FILTER), program, Value(size))
+	return opened
 }
 
 // Listen listens on a port, whatever the address, and leaves the socket in a slot.
@@ -133,20 +141,20 @@ func (s *Script) Listen(fd Slot, family, kind, port int) {
 // loopbackIndex is that of lo in every new network namespace.
 const loopbackIndex = 1
 
-// RouteLocally is `ip route add local default dev lo`: all addresses of a family are the sandbox's own. From HostAddress, or ::1, programs
+// routeLocally is `ip route add local default dev lo`: all addresses of a family are the sandbox's own. From HostAddress, or ::1, programs
 // connect to those that are not really.
-func (s *Script) RouteLocally(netlink Slot, family byte) {
+func routeLocally(family byte) []byte {
 	body := []byte{family, 0, 0, 0, syscall.RT_TABLE_LOCAL, syscall.RTPROT_BOOT, syscall.RT_SCOPE_HOST, syscall.RTN_LOCAL}
 	body = appendAttribute(appendUint32(body, 0), syscall.RTA_OIF, appendUint32(nil, loopbackIndex)...)
 	if family == syscall.AF_INET {
 		body = appendAttribute(body, syscall.RTA_PREFSRC, HostAddress[:]...)
 	}
-	s.netlink(netlink, syscall.RTM_NEWROUTE, body)
+	return body
 }
 
 // answerNoAttempts has the kernel route nowhere what it answers to connections to such addresses, but from the usual ports. A
 // kernel without rules for routes answers as before.
-func (s *Script) answerNoAttempts(netlink Slot, family byte) {
+func answerNoAttempts(family byte) (requests []byte) {
 	type prefix struct {
 		address []byte
 		bits    byte
@@ -169,8 +177,7 @@ func (s *Script) answerNoAttempts(netlink Slot, family byte) {
 	rules = append(rules, rule(family, toLocal, 4, 0, 0, nil)...)
 	// The kernel's own rule for all comes before these.
 	old := []byte{family, 0, 0, 0, syscall.RT_TABLE_LOCAL, 0, 0, toLocal, 0, 0, 0, 0}
-	rules = append(rules, message(syscall.RTM_DELRULE, 0, appendAttribute(old, rulePriority, 0, 0, 0, 0))...)
-	s.request(netlink, rules)
+	return append(rules, message(syscall.RTM_DELRULE, 0, appendAttribute(old, rulePriority, 0, 0, 0, 0))...)
 }
 
 // AnswerFrom has what the kernel answers from ports, on which somebody listens, be answered all the same.
