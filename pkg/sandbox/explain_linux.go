@@ -168,7 +168,7 @@ func (t *tree) verdict(path string) Verdict {
 	case shim.Home:
 		rel, _ := filepath.Rel(t.layers.Host, path)
 		for r := rel; r != "."; r = filepath.Dir(r) {
-			if slices.Contains(t.layers.Absent, r) {
+			if slices.Contains(t.layers.Absent, r) && !slices.Contains(t.unmade, r) {
 				return Verdict{Access: AccessAbsent, Rule: "a secret", Flag: "--allow-read " + path}
 			}
 		}

@@ -341,16 +341,32 @@ func TestSecretsThatComeLater(t *testing.T) {
 	h := newHost(t)
 	h.policy.Private = append(h.policy.Private, filepath.Join(h.policy.Home, ".config", "sesame"))
 	out := &lockedBuffer{}
-	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `echo ready; for i in $(seq 100); do cat ~/.config/sesame/k ~/.config/gh/k ~/.claude/k 2>/dev/null | grep SECRET && exit 1; sleep 0.02; done`)
+	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `echo ready; for i in $(seq 100); do cat ~/.config/sesame/k ~/.config/gh/k ~/.claude/k ~/.cargo/credentials.toml ~/.terraform.d/credentials.tfrc.json ~/.config/google-chrome/k 2>/dev/null | grep SECRET && exit 1; sleep 0.02; done`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	out.waitFor(t, "ready")
-	for _, s := range []string{".config/sesame/k", ".config/gh/k", ".claude/k"} {
+	for _, s := range []string{".config/sesame/k", ".config/gh/k", ".claude/k", ".cargo/credentials.toml", ".terraform.d/credentials.tfrc.json", ".config/google-chrome/k"} {
 		h.write(s, "SECRET")
 	}
 	if st, err := p.Wait(); err != nil || st.Code != 0 {
 		t.Errorf("%+v, %v: %s", st, err, out)
+	}
+}
+
+// A directory that was hidden because the host had none is the turn's to make, and the host's is seen in it when there is one.
+func TestDirectoryForSecretsThatComesLater(t *testing.T) {
+	h := newHost(t)
+	if got := h.sh(`ls -d ~/.cargo 2>/dev/null; mkdir ~/.cargo && echo own > ~/.cargo/own && ls ~/.cargo`); got != "own\n" {
+		t.Errorf("it cannot be made: %q", got)
+	}
+	if got := h.sh(`cat ~/.cargo/own`); got != "own\n" {
+		t.Errorf("the next turn has %q of it", got)
+	}
+	h.write(".cargo/config.toml", "host\n")
+	h.write(".cargo/credentials.toml", "SECRET\n")
+	if got := h.sh(`cat ~/.cargo/own ~/.cargo/config.toml; ls ~/.cargo`); got != "own\nhost\nconfig.toml\nown\n" {
+		t.Errorf("with the host's it is %q", got)
 	}
 }
 

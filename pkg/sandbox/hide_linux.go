@@ -66,9 +66,12 @@ func (t *tree) hideAll(pattern, inHome string) {
 	slash := strings.LastIndexByte(pattern, '/')
 	base := pattern[slash+1:]
 	dir, ok := t.view.directory(pattern[:slash])
-	if !ok {
-		// No such directory, so nothing in it. But programs make these when they are first used.
-		if first, _, _ := strings.Cut(inHome, "/"); slices.Contains([]string{".config", ".local", ".cache"}, first) && !strings.Contains(base, "*") {
+	if !ok { // No such directory, so nothing in it. But programs of the host make it when they are first used.
+		switch first, _, below := strings.Cut(inHome, "/"); {
+		case !below:
+		case !slices.Contains([]string{".config", ".local", ".cache"}, first):
+			t.hideUnmade(first)
+		case !strings.Contains(base, "*"):
 			t.hide(pattern, true)
 		}
 		return
@@ -81,6 +84,15 @@ func (t *tree) hideAll(pattern, inHome string) {
 		if ok, err := filepath.Match(base, name); ok && err == nil {
 			t.hideSecret(dir + "/" + name)
 		}
+	}
+}
+
+// hideUnmade hides a directory that the home has not, for as long as the sandbox runs. It may have one of its own.
+func (t *tree) hideUnmade(name string) {
+	path := t.policy.Home + "/" + name
+	if _, err := t.view.lstat(path); errors.Is(err, fs.ErrNotExist) && t.layers != nil && t.inHome(path) && !t.absent[name] {
+		t.whiteout(path, false)
+		t.unmade = append(t.unmade, name)
 	}
 }
 

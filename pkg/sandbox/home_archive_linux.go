@@ -304,8 +304,12 @@ func (b *box) fillHome(fds []int) error {
 // leaveHome closes the home in memory, and puts it away before, unless another sandbox of the workspace may or it is not all there.
 func (b *box) leaveHome() {
 	if b.memory == nil {
+		if b.lock != nil {
+			mergeWithHost(filepath.Join(b.policy.HomeState, "upper"), b.unmade)
+		}
 		return
 	}
+	mergeWithHost(fmt.Sprintf("/proc/self/fd/%d", b.memory.dir.Fd()), b.unmade)
 	defer b.memory.dir.Close()
 	defer b.memory.upper.Close()
 	if !b.ran || b.lock == nil || b.memory.partial {

@@ -65,6 +65,14 @@ func emptyUsedWork(state string) error {
 	return nil
 }
 
+// mergeWithHost has directories in the layer of changes, which were made there while a whiteout hid what the host might put in their place,
+// show what the host has put there when they are next used.
+func mergeWithHost(upper string, names []string) {
+	for _, name := range names {
+		_ = unix.Lremovexattr(filepath.Join(upper, name), opaqueAttribute) // most were not made, or are no directories
+	}
+}
+
 // clearWay removes what an earlier turn put in the way of the plan's mounts, where these lie in the home: it is in the layer of changes
 // only, and would send a mount elsewhere. The home's lock must be held.
 func clearWay(pl *shim.Plan) error {

@@ -111,6 +111,7 @@ type tree struct {
 	unknown error           // what is to be guarded or hidden cannot be looked at
 	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
 	absent  map[string]bool // what is in layers.Absent
+	unmade  []string        // directories of the home that are in there because there are none, and would have secrets in them
 
 	openModules  bool       // in submodules work goes on
 	noMounts     bool       // it is for a tier without mounts

@@ -83,6 +83,7 @@ type box struct {
 	look      *look       // what does it
 	lock      *os.File    // of Policy.HomeState, or nil
 	memory    *memoryHome // if the home's changes are in memory
+	unmade    []string    // see tree
 	guardLock *os.File    // whoever has it keeps notes of the workspace's guard; or nil
 	ran       bool        // the command did
 	keep      func() bool // stops waiting for the end of the context
@@ -167,6 +168,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	if err := t.collectHome(); err != nil {
 		return nil, err
 	}
+	b.unmade = t.unmade
 	script := b.head.(*firstProcess)
 	if t.layers != nil {
 		t.layers.Shared = shared

@@ -10,11 +10,11 @@ var Home = []string{
 	// Keys and password stores.
 	".ssh", ".gnupg", ".pki", ".password-store", ".local/share/keyrings", ".local/share/kwalletd",
 	".local/share/gopass", ".config/sops", ".config/age", ".age", ".vault-token", ".config/op", ".op",
-	".config/Bitwarden*", ".config/1Password", ".config/keepassxc", ".keychain",
+	".config/Bitwarden", ".config/Bitwarden CLI", ".config/Bitwarden*", ".config/1Password", ".config/keepassxc", ".keychain",
 	// Clouds and clusters.
 	".aws", ".azure", ".config/gcloud", ".kube", ".minikube", ".docker", ".config/containers", ".oci",
 	".config/doctl", ".config/hcloud", ".config/linode-cli", ".fly", ".config/fly", ".config/heroku",
-	".terraform.d/credentials*", ".terraformrc", ".pulumi/credentials.json", ".config/rclone", ".s3cfg", ".boto",
+	".terraform.d/credentials.tfrc.json", ".terraform.d/credentials*", ".terraformrc", ".pulumi/credentials.json", ".config/rclone", ".s3cfg", ".boto",
 	".config/wrangler", ".wrangler", ".config/netlify", ".config/vercel", ".local/share/com.vercel.cli", ".databrickscfg", ".snowflake",
 	// Package registries and forges.
 	".netrc", "_netrc", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc", ".config/pip", ".pip", ".git-credentials", ".config/git/credentials",
@@ -26,11 +26,11 @@ var Home = []string{
 	".pgpass", ".my.cnf", ".mylogin.cnf", ".mongorc.js", ".dbshell", ".config/redis",
 	// Agents, their keys and what was said to them.
 	".claude", ".claude.json", ".claude*", ".config/claude", ".config/claude*", ".codex", ".gemini", ".config/github-copilot", ".copilot", ".cursor", ".config/Cursor",
-	".continue", ".aider*", ".config/opencode", ".local/share/opencode", ".config/goose", ".local/share/amp", ".amp", ".cache/amp", ".config/sesame",
+	".continue", ".aider.chat.history.md", ".aider.input.history", ".aider.conf.yml", ".aider*", ".config/opencode", ".local/share/opencode", ".config/goose", ".local/share/amp", ".amp", ".cache/amp", ".config/sesame",
 	".config/anthropic", ".config/openai", ".local/share/goose", ".qwen", ".windsurf", ".codeium",
 	// Browsers and mail.
-	".mozilla", ".config/google-chrome*", ".config/chromium*", ".config/BraveSoftware", ".config/microsoft-edge*",
-	".config/vivaldi*", ".config/opera*", ".thunderbird", ".cache/mozilla", ".cache/google-chrome*", ".cache/chromium*",
+	".mozilla", ".config/google-chrome", ".config/google-chrome*", ".config/chromium", ".config/chromium*", ".config/BraveSoftware", ".config/microsoft-edge", ".config/microsoft-edge*",
+	".config/vivaldi", ".config/vivaldi*", ".config/opera", ".config/opera*", ".thunderbird", ".cache/mozilla", ".cache/google-chrome", ".cache/google-chrome*", ".cache/chromium", ".cache/chromium*",
 	".librewolf", ".zen", "snap/firefox", "snap/chromium", ".var/app", ".mutt", ".muttrc", ".msmtprc", ".fetchmailrc", ".config/evolution", ".local/share/evolution",
 	".config/Slack", ".config/discord", ".config/Signal", ".local/share/TelegramDesktop",
 	// Histories.

@@ -20,12 +20,7 @@ func (b *builder) files() error {
 	if err := b.openSources(); err != nil {
 		return err
 	}
-	stage, err := stageDir()
-	if err != nil {
-		return err
-	}
 	b.Topic("files: new root", "")
-	b.Call(unix.SYS_MOVE_MOUNT, first.In(first.Tree), b.Text(""), cwd(), b.Text(stage), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	b.root = b.treeMount(first.RootDir)
 	b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	for _, op := range b.plan.Mounts {
@@ -71,16 +66,6 @@ func (b *builder) source(path string) first.Slot {
 func (b *builder) open(dir first.Arg, path string, flags, resolve uint64) *first.Call {
 	how := unix.OpenHow{Flags: flags, Resolve: resolve}
 	return b.Call(unix.SYS_OPENAT2, dir, b.Text(path), b.Data(asBytes(&how)), first.Value(unix.SizeofOpenHow))
-}
-
-// stageDir is a directory to build on: any will do, for the host's tree is left behind afterwards.
-func stageDir() (string, error) {
-	for _, d := range []string{"/tmp", "/mnt", "/var", "/usr"} {
-		if info, err := os.Stat(d); err == nil && info.IsDir() {
-			return d, nil
-		}
-	}
-	return "", errors.New("no directory to mount the new root on")
 }
 
 func (b *builder) mount(op Mount) error {

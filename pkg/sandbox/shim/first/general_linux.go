@@ -8,8 +8,8 @@ import (
 
 // What the general script leaves in slots.
 const (
-	Tree          Slot = iota + 1 // a tmpfs, not mounted anywhere yet: all that the sandbox has of its own lies in directories of it
-	Proc                          // the process namespace's own /proc, likewise
+	Tree          Slot = iota + 1 // a tmpfs: all that the sandbox has of its own lies in directories of it
+	Proc                          // the process namespace's own /proc, not mounted anywhere yet
 	NamesUDP                      // listens for questions to name servers, whatever the address
 	NamesTCP                      //
 	Attempts                      // a raw socket: gets the first packet of each connection of TCP that nobody listens for; who has it answers
@@ -37,6 +37,8 @@ const (
 	sysOpenTree, sysMoveMount, sysMountSetattr = 428, 429, 442
 
 	fsopenCloexec, fsmountCloexec = 1, 1
+	moveMountEmptyPath            = 4
+	currentDirectory              = -100 // for paths that are absolute anyway
 
 	configFlag, configString, configCreate = 0, 1, 6
 	attrNosuid, attrNodev                  = 2, 4
@@ -56,6 +58,7 @@ func general(memory []byte) (*Script, error) {
 	// Nothing may propagate to the host.
 	s.Call(syscall.SYS_MOUNT, s.Text(""), s.Text("/"), Value(0), Value(syscall.MS_REC|syscall.MS_PRIVATE), Value(0))
 	s.Filesystem("tmpfs", Tree, attrNosuid|attrNodev, Option{"mode", s.Text("755")})
+	s.attachTree()
 	for _, dir := range []struct {
 		name string
 		mode int
@@ -71,6 +74,23 @@ func general(memory []byte) (*Script, error) {
 	s.Filesystem("proc", Proc, attrNosuid|attrNodev)
 	_, err := s.Finish()
 	return s, err
+}
+
+// attachTree mounts Tree: layers of an overlay have to be mounted somewhere (before Linux 6.15). What is shown of the host is opened
+// later, so it must not be below that. The host's tree is left behind with it in the end.
+func (s *Script) attachTree() {
+	var there Label
+	stages := []string{"/proc/fs", "/proc/bus", "/proc/tty", "/dev/mqueue", "/dev/shm"} // a service or a container may lack some
+	for i, stage := range stages {
+		var next Label
+		call := s.Call(sysMoveMount, In(Tree), s.Text(""), Value(currentDirectory), s.Text(stage), Value(moveMountEmptyPath))
+		if i+1 < len(stages) {
+			call.Spare(syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.EINVAL).Else(&next)
+			s.Jump(&there)
+			s.Here(&next)
+		}
+	}
+	s.Here(&there)
 }
 
 // Option is one of a file system; without a value it is a flag.
