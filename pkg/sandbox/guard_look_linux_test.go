@@ -555,6 +555,13 @@ func TestLocksHideNothing(t *testing.T) {
 			},
 			script: `fsmonitor a/x/.git/worktrees/y/config.worktree; chmod 000 a/x/.git/worktrees`,
 		},
+		"one of the repository's worktrees": {
+			before: func(h *host) {
+				h.git(h.policy.Workspace, "config", "extensions.worktreeConfig", "true")
+				h.git(h.policy.Workspace, "worktree", "add", "-q", "y")
+			},
+			script: `fsmonitor .git/worktrees/y/config.worktree; chmod 000 .git/worktrees/y`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, tier := range []Tier{Off, testTier()} {
@@ -567,6 +574,9 @@ func TestLocksHideNothing(t *testing.T) {
 				var told []string
 				h.policy.Notice = func(s string) { told = append(told, s) }
 				h.run("/bin/bash", "-c", evilScripts+"export evil\n"+c.script)
+				if tier != Off {
+					h.sh("true") // no other turn is kept from beginning
+				}
 				open := exec.CommandContext(t.Context(), "chmod", "-R", "u+rwX", h.policy.Workspace)
 				if out, err := open.CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, out)
