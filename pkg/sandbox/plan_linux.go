@@ -29,7 +29,7 @@ func (t *tree) plan(c *Command) *shim.Plan {
 	}
 	pl.Ports = gateway.Rules(p.AllowHosts).Ports()
 	if fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
-		pl.IPv6 = true
+		pl.IPv6, pl.Listen6 = true, gateway.Rules(p.AllowHosts).NameIPv6()
 		unix.Close(fd)
 	}
 	if pl.Dir == "" {

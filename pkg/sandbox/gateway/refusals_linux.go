@@ -61,10 +61,12 @@ func (r *Refusals) prepare(fd int) error {
 	if r.udp = protocol != unix.IPPROTO_TCP; r.udp {
 		return nil
 	}
-	r.listening = r.gateway.rules.Ports()
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
 		return err
+	}
+	if domain == unix.AF_INET || r.gateway.rules.NameIPv6() {
+		r.listening = r.gateway.rules.Ports()
 	}
 	if domain == unix.AF_INET {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1)

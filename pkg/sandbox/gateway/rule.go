@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -180,6 +181,14 @@ func (rs Rules) Find(host string, port int) (Rule, bool) {
 		}
 	}
 	return found, ok
+}
+
+// NameIPv6 tells whether a rule names an address of IPv6.
+func (rs Rules) NameIPv6() bool {
+	return slices.ContainsFunc(rs, func(r Rule) bool {
+		a, ok := r.Addr()
+		return ok && a.Is6()
+	})
 }
 
 // Ports are all ports that some rule allows, and the web's, so that attempts there are seen.

@@ -10,7 +10,8 @@ type Plan struct {
 	Mounts   []Mount
 	Home     *Layers
 	Ports    []int
-	IPv6     bool // listen on IPv6 too: the kernel has it
+	IPv6     bool // the kernel has it
+	Listen6  bool // listen on IPv6, too
 	Args     []string
 	Dir      string
 	Env      []string

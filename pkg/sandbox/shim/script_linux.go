@@ -101,13 +101,10 @@ func (b *builder) listen() {
 	listeners := []first.Slot{first.NamesUDP, first.NamesTCP, first.Attempts, first.Unreachables}
 	families := []byte{unix.AF_INET}
 	if b.plan.IPv6 {
-		families = append(families, unix.AF_INET6)
 		listeners = append(listeners, first.Attempts6, first.Unreachables6)
 	}
-	unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts(unix.AF_INET), port) })
-	netlink := first.Slot(0)
-	if len(unusual) > 0 {
-		netlink = b.Netlink()
+	if b.plan.Listen6 { // else a program that tries ::1 before 127.0.0.1 is to find nobody there
+		families = append(families, unix.AF_INET6)
 	}
 	for _, family := range families {
 		for _, port := range b.plan.Ports {
@@ -115,12 +112,12 @@ func (b *builder) listen() {
 			b.Listen(fd, int(family), unix.SOCK_STREAM, port)
 			listeners = append(listeners, fd)
 		}
+		unusual := slices.DeleteFunc(slices.Clone(b.plan.Ports), func(port int) bool { return slices.Contains(first.UsualPorts(family), port) })
 		if len(unusual) > 0 {
+			netlink := b.Netlink()
 			b.AnswerFrom(netlink, family, unusual)
+			b.Close(netlink)
 		}
-	}
-	if netlink != 0 {
-		b.Close(netlink)
 	}
 	b.tell(first.Message{What: first.TellListening}, listeners...)
 	for _, fd := range listeners {

@@ -13,10 +13,10 @@ var HostAddress = [4]byte{198, 19, 255, 254}
 // NamesPort is that of name servers.
 const NamesPort = 53
 
-// UsualPorts are those on which sesame listens whatever the rules name. Name servers are asked by IPv4.
+// UsualPorts are those of a family on which sesame listens whatever the rules name: none of IPv6, which only rules for its addresses are for.
 func UsualPorts(family byte) []int {
 	if family == syscall.AF_INET6 {
-		return []int{80, 443}
+		return nil
 	}
 	return []int{80, 443, NamesPort}
 }
