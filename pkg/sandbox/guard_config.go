@@ -95,3 +95,67 @@ func harmlessSetting(section, key, value string) bool {
 	}
 	return true
 }
+
+// onlyFollows tells whether a configuration differs from what it was by no more than branches that follow others now, at a remote
+// that it had, or do so no longer: as `git push -u` and `git branch -d` write it.
+func onlyFollows(old, now []byte) bool {
+	was, before := withoutBranches(old)
+	is, after := withoutBranches(now)
+	if was != is {
+		return false
+	}
+	for name, section := range after {
+		if before[name] == section {
+			continue
+		}
+		if _, there := before[name]; there {
+			return false
+		}
+		for line := range strings.Lines(section) {
+			if !follows(strings.TrimSuffix(line, "\n"), was) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// withoutBranches takes the sections of branches out of a configuration. One that is written in an unusual way stays.
+func withoutBranches(data []byte) (rest string, branches map[string]string) {
+	var out strings.Builder
+	branches = map[string]string{}
+	branch := ""
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, "[") {
+			branch = ""
+			if m := configSection().FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil && m[1] == "branch" && m[2] != "" {
+				branch = m[2]
+				branches[branch] += ""
+				continue
+			}
+		}
+		if branch == "" {
+			out.WriteString(line)
+		} else {
+			branches[branch] += line
+		}
+	}
+	return out.String(), branches
+}
+
+// follows tells whether a line says which branch is followed where.
+func follows(line, config string) bool {
+	m := configSetting().FindStringSubmatch(line)
+	if m == nil {
+		return configNothing().MatchString(line)
+	}
+	switch value := strings.TrimRight(m[2], " \t"); strings.ToLower(m[1]) {
+	case "remote":
+		return value == "." || !strings.ContainsAny(value, "\"\\]") && strings.Contains(config, "[remote \""+value+"\"]\n")
+	case "merge":
+		return strings.HasPrefix(value, "refs/heads/") && !strings.ContainsAny(value, " \t:*?^~")
+	case "vscode-merge-base", "gh-merge-base", "github-pr-owner-number":
+		return true // notes of editors
+	}
+	return false
+}

@@ -9,6 +9,37 @@ import (
 	"testing"
 )
 
+// Branches that follow others are no reason to put a configuration back; all else is.
+func TestBranchesMayFollow(t *testing.T) {
+	const config = "[core]\n\tbare = false\n[remote \"origin\"]\n\turl = https://example.com/x.git\n[branch \"main\"]\n\tremote = origin\n\tmerge = refs/heads/main\n"
+	const follows = "[branch \"topic/x\"]\n\tremote = origin\n\tmerge = refs/heads/topic/x\n"
+	for now, want := range map[string]bool{
+		config:           true,
+		config + follows: true,
+		config + "[branch \"y\"]\n\tremote = .\n\tmerge = refs/heads/main\n\tvscode-merge-base = origin/main\n": true,
+		config[:strings.Index(config, "[branch")]: true,
+		follows + config: true,
+		config + "[branch \"y\"]\n\tremote = elsewhere\n":                                false,
+		config + "[branch \"y\"]\n\tremote = https://example.org/y\n":                    false,
+		config + "[branch \"y\"]\n\tremote = ext::evil\n":                                false,
+		config + "[branch \"y\"]\n\tpushRemote = origin\n":                               false,
+		config + "[branch \"y\"]\n\tmerge = evil\n":                                      false,
+		config + "[branch \"y\"] remote = origin\n":                                      false,
+		config + "[branch \"y\"]\n\tmerge = refs/heads/x \\\n[core]\nfsmonitor = evil\n": false,
+		config + "[branch \"y\"]\n[core]\n\tfsmonitor = evil\n":                          false,
+		config + "[branch.y]\n\tremote = origin\n":                                       false,
+		config + follows + "[core]\n\tfsmonitor = evil\n":                                false,
+		strings.Replace(config, "refs/heads/main", "refs/heads/other", 1):                false,
+		strings.Replace(config, "example.com", "example.org", 1):                         false,
+		config[:strings.Index(config, "[remote")]:                                        false,
+		"": false,
+	} {
+		if got := onlyFollows([]byte(config), []byte(now)); got != want {
+			t.Errorf("%t, want %t:\n%s", got, want, now)
+		}
+	}
+}
+
 // What git itself writes for a clone, a submodule, a worktree and a sparse checkout stays as it is, to the byte.
 func TestHonestConfigStays(t *testing.T) {
 	dir := t.TempDir()

@@ -158,6 +158,8 @@ func (l *look) deal(old, now kept, git, again bool) {
 		l.putBack(old, change{what: remade, path: path})
 	case !now.there():
 		delete(l.keeps, path)
+	case git && l.onlyFollows(old, now): // whoever wrote it
+		l.record(now)
 	case canPutBack:
 		if to, ok := l.takeAway(path); ok {
 			l.putBack(old, change{what: restored, path: path, to: to})
@@ -177,6 +179,17 @@ func (l *look) deal(old, now kept, git, again bool) {
 			l.changes = append(l.changes, c)
 		}
 	}
+}
+
+// onlyFollows tells it of a configuration that is kept.
+func (l *look) onlyFollows(old, now kept) bool {
+	if base := filepath.Base(now.Path); base != "config" && base != "config.worktree" || len(old.Files) != 1 || len(now.Files) != 1 {
+		return false
+	}
+	was, is := old.Files[0], now.Files[0]
+	before, err := l.copies.get(was.Text)
+	after, again := l.copies.get(is.Text)
+	return errors.Join(err, again) == nil && was.Mode == is.Mode && is.Mode&unix.S_IFMT == unix.S_IFREG && was.UID == is.UID && was.GID == is.GID && onlyFollows(before, after)
 }
 
 func (l *look) takeAway(path string) (to string, ok bool) {

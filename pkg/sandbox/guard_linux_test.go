@@ -215,6 +215,30 @@ func TestReplacedDuringTheTurn(t *testing.T) {
 	}
 }
 
+// That a branch follows another one is not put back, though git replaces its configuration for that.
+func TestBranchFollowsDuringTheTurn(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	h.git(h.policy.Workspace, "init", "-q", "--bare", "../origin.git")
+	h.git(h.policy.Workspace, "remote", "add", "origin", "../origin.git")
+	var told []string
+	h.policy.Notice = func(s string) {
+		if !strings.Contains(s, "weaker than namespaces") {
+			told = append(told, s)
+		}
+	}
+	h.inTurn("git push -q -u origin main", "sleep 0.6; go")
+	h.git(h.policy.Workspace, "rev-parse", "--abbrev-ref", "main@{upstream}")
+	if len(told) > 0 {
+		t.Errorf("told %q", told)
+	}
+	h.quietly("true")
+	h.inTurn("git branch -q --unset-upstream", "sleep 0.6; go; fsmonitor .git/config")
+	if owned, says := h.gitOutside("."); owned {
+		t.Error(says)
+	}
+}
+
 // What the host writes in place, or into a directory, stays out of the sandbox's reach and is left alone.
 func TestWrittenDuringTheTurn(t *testing.T) {
 	h := newHost(t)
