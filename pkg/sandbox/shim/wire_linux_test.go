@@ -41,7 +41,7 @@ func filled(v reflect.Value) {
 func keptPlan() *Plan {
 	var p Plan
 	filled(reflect.ValueOf(&p).Elem())
-	p.Mounts, p.Home, p.Ports, p.IPv6 = nil, nil, nil, false // only namespaces have these
+	p.Mounts, p.Home, p.Ports, p.IPv6, p.Listen6 = nil, nil, nil, false, false // only namespaces have these
 	return &p
 }
 
