@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +20,7 @@ func (b *builder) files() error {
 		return err
 	}
 	b.Topic("files: new root", "")
-	b.root = b.treeMount(first.RootDir)
+	b.root = b.TreeMount(first.RootDir)
 	b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	for _, op := range b.plan.Mounts {
 		b.Topic("files: "+string(op.Kind), op.Path)
@@ -31,7 +30,7 @@ func (b *builder) files() error {
 	}
 	b.Topic("files: make read-only", "")
 	for _, mnt := range append(b.readers, b.root) {
-		b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
+		b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 	}
 	b.Topic("files: enter", "")
 	b.enter(b.plan.Dir)
@@ -40,9 +39,6 @@ func (b *builder) files() error {
 
 // openSources opens what the plan takes from the host, as it is, without following links: the parent has followed them.
 func (b *builder) openSources() error {
-	for _, name := range deviceNames {
-		b.source("/dev/" + name)
-	}
 	for _, op := range b.plan.Mounts {
 		if op.Kind == ReadOnly || op.Kind == ReadWrite {
 			b.source(op.Source)
@@ -81,7 +77,7 @@ func (b *builder) mount(op Mount) error {
 	case Libraries:
 		b.libraries(op.Path, op.Mode)
 	case Proc:
-		b.proc(op.Path)
+		b.attach(first.Proc, op.Path, true)
 	case Dev:
 		b.dev(op.Path)
 	case Home:
@@ -164,35 +160,17 @@ func (b *builder) attach(mnt first.Slot, p string, dir bool, spare ...unix.Errno
 
 // bind shows a source of the host, with all that is mounted below it.
 func (b *builder) bind(source, p string, attributes int) {
-	mnt := b.clone(b.sources[source], unix.AT_RECURSIVE)
+	mnt := b.Clone(b.sources[source], unix.AT_RECURSIVE)
 	b.Call(unix.SYS_MOUNT_SETATTR, first.In(mnt), b.Text(""), first.Value(unix.AT_EMPTY_PATH|unix.AT_RECURSIVE),
-		b.attributes(attributes|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV), first.Value(unsafe.Sizeof(unix.MountAttr{})))
+		b.Attributes(attributes|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV), first.Value(first.AttributesSize))
 	b.attach(mnt, p, isDir(source))
 	b.Close(mnt)
-}
-
-// clone is another mount of what a descriptor is of.
-func (b *builder) clone(fd first.Slot, flags int) first.Slot {
-	return b.Call(unix.SYS_OPEN_TREE, first.In(fd), b.Text(""), first.Value(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|flags)).Result()
-}
-
-// treeMount is a mount of something in the sandbox's own file system.
-func (b *builder) treeMount(name string) first.Slot {
-	return b.Call(unix.SYS_OPEN_TREE, first.In(first.Tree), b.Text(name), first.Value(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).Result()
-}
-
-func (b *builder) attributes(set int) first.Arg {
-	return b.Data(asBytes(&unix.MountAttr{Attr_set: uint64(set)}))
-}
-
-func (b *builder) setAttributes(mnt first.Slot, set int) {
-	b.Call(unix.SYS_MOUNT_SETATTR, first.In(mnt), b.Text(""), first.Value(unix.AT_EMPTY_PATH), b.attributes(set), first.Value(unsafe.Sizeof(unix.MountAttr{})))
 }
 
 // forbidExec keeps what is in a mount from being executed, under the strict profile.
 func (b *builder) forbidExec(mnt first.Slot) {
 	if b.strict {
-		b.setAttributes(mnt, unix.MOUNT_ATTR_NOEXEC)
+		b.SetAttributes(mnt, unix.MOUNT_ATTR_NOEXEC)
 	}
 }
 
@@ -208,7 +186,7 @@ func (b *builder) newDir(mode os.FileMode) first.Slot {
 	b.own++
 	name := "own" + strconv.Itoa(b.own)
 	b.Call(unix.SYS_MKDIRAT, first.In(first.Tree), b.Text(name), first.Value(unixMode(mode)))
-	return b.treeMount(name)
+	return b.TreeMount(name)
 }
 
 func (b *builder) attachOwn(mnt first.Slot, p string) {
@@ -242,8 +220,8 @@ func (b *builder) cover(p string, dir bool, spare ...unix.Errno) {
 	if dir {
 		name = first.BlankDir
 	}
-	mnt := b.treeMount(name)
-	b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
+	mnt := b.TreeMount(name)
+	b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 	b.attach(mnt, p, dir, spare...)
 	b.Close(mnt)
 }
@@ -258,8 +236,8 @@ func (b *builder) file(op Mount) {
 	}
 	b.Close(fd)
 	for _, p := range append([]string{op.Path}, op.Also...) {
-		mnt := b.treeMount(name)
-		b.setAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
+		mnt := b.TreeMount(name)
+		b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 		if strings.HasPrefix(p, "/etc/") {
 			b.attach(mnt, p, false, unix.EROFS)
 		} else {
@@ -269,55 +247,14 @@ func (b *builder) file(op Mount) {
 	}
 }
 
-// procReadOnly are parts of /proc that steer the kernel: the owner of these files may write
-// them without any capability, and root inside has root's uid.
-var procReadOnly = []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"}
-
-// procHidden tell of the host what no build needs.
-var procHidden = []string{"kcore", "keys", "timer_list"}
-
-func (b *builder) proc(p string) {
-	b.attach(first.Proc, p, true)
-	fd := b.NewSlot()
-	for _, name := range procReadOnly {
-		var next first.Label
-		b.Call(unix.SYS_OPENAT, first.In(first.Proc), b.Text(name), first.Value(unix.O_PATH|unix.O_CLOEXEC), none()).Into(fd).Spare(unix.ENOENT).Else(&next)
-		part := b.clone(fd, unix.AT_RECURSIVE)
-		b.setAttributes(part, unix.MOUNT_ATTR_RDONLY)
-		b.Call(unix.SYS_MOVE_MOUNT, first.In(part), b.Text(""), first.In(fd), b.Text(""), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
-		b.Close(part)
-		b.Close(fd)
-		b.Here(&next)
-	}
-	for _, name := range procHidden {
-		var next first.Label
-		b.Call(unix.SYS_FACCESSAT, first.In(first.Proc), b.Text(name), first.Value(unix.F_OK)).Spare(unix.ENOENT).Else(&next)
-		b.cover(path.Join(p, name), false)
-		b.Here(&next)
-	}
-}
-
-// deviceNames are the devices that every program may expect.
-var deviceNames = []string{"null", "zero", "full", "random", "urandom", "tty"}
-
+// dev puts the devices that are there already on a path. What else the plan has there goes in beside them.
 func (b *builder) dev(p string) {
-	b.readers = append(b.readers, b.ownDir(p, 0o755))
-	for _, name := range deviceNames {
-		mnt := b.clone(b.sources["/dev/"+name], 0)
-		b.attach(mnt, path.Join(p, name), false)
-		b.Close(mnt)
+	for _, mnt := range []first.Slot{first.Dev, first.Shm} {
+		b.forbidExec(mnt)
 	}
-	for _, link := range [][2]string{
-		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},
-	} {
-		b.Call(unix.SYS_SYMLINKAT, b.Text(link[0]), first.In(b.root), b.Text(relative(path.Join(p, link[1]))))
-	}
-	b.ownDir(path.Join(p, "shm"), os.ModeSticky|0o777)
-	pts := b.NewSlot()
-	// Terminals are devices, after all.
-	b.Filesystem("devpts", pts, unix.MOUNT_ATTR_NOSUID, first.Option{Name: "ptmxmode", Value: b.Text("0666")}, first.Option{Name: "mode", Value: b.Text("0620")})
-	b.attach(pts, path.Join(p, "pts"), true)
-	b.Close(pts)
+	b.attachOwn(first.Dev, p)
+	b.ours[path.Join(p, first.ShmDir)] = true
+	b.readers = append(b.readers, first.Dev)
 }
 
 // enter makes the new tree the root directory and forgets the old one.

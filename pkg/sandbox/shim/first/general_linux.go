@@ -9,7 +9,7 @@ import (
 // What the general script leaves in slots.
 const (
 	Tree          Slot = iota + 1 // a tmpfs: all that the sandbox has of its own lies in directories of it
-	Proc                          // the process namespace's own /proc, not mounted anywhere yet
+	Proc                          // the process namespace's own /proc, mounted in Tree
 	NamesUDP                      // listens for questions to name servers, whatever the address
 	NamesTCP                      //
 	Attempts                      // a raw socket: gets the first packet of each connection of TCP that nobody listens for; who has it answers
@@ -17,6 +17,8 @@ const (
 	Attempts6                     // these for IPv6, where the kernel has that
 	Unreachables6                 //
 	Mask                          // the directory MaskDir
+	Dev                           // the devices, mounted in Tree
+	Shm                           // what is mounted in that for shared memory
 	Umask                         // the caller's, which the command is to have
 	Generally                     // the last slot in use
 )
@@ -27,6 +29,7 @@ const (
 	BlankDir  = "dir"   // is empty
 	BlankFile = "file"  // cannot be read
 	FilesDir  = "files" // for files that are given
+	ShmDir    = "shm"   // in Dev
 	MaskDir   = "mask"  // has a link of Whiteout for each of secret.AtHome
 	Whiteout  = "gone"  // says in a layer of an overlay that a name does not exist, whatever those below have: a device 0/0
 )
@@ -35,21 +38,27 @@ const (
 const (
 	sysFsopen, sysFsconfig, sysFsmount         = 430, 431, 432
 	sysOpenTree, sysMoveMount, sysMountSetattr = 428, 429, 442
+	sysOpenat2                                 = 437
 
 	fsopenCloexec, fsmountCloexec = 1, 1
 	moveMountEmptyPath            = 4
+	moveMountToEmptyPath          = 0x40
+	openTreeClone                 = 1
+	atEmptyPath, atRecursive      = 0x1000, 0x8000
+	oPath                         = 0x200000
+	resolveNoSymlinks             = 4
 	currentDirectory              = -100 // for paths that are absolute anyway
 
 	configFlag, configString, configCreate = 0, 1, 6
-	attrNosuid, attrNodev                  = 2, 4
+	attrReadOnly, attrNosuid, attrNodev    = 1, 2, 4
 )
 
 // generally is the memory of the script with which a first process begins.
-var generally [12 << 10 / 8]uint64
+var generally [20 << 10 / 8]uint64
 
 // general is what every sandbox needs, whatever its policy: it is carried out while the parent still finds out about that.
 func general(memory []byte) (*Script, error) {
-	const forSteps = 8 << 10
+	const forSteps = 12 << 10
 	s := NewScript(memory, forSteps, Generally)
 	s.Call(syscall.SYS_UMASK, Value(0)).Into(Umask)
 	s.Topic("network", "")
@@ -71,7 +80,8 @@ func general(memory []byte) (*Script, error) {
 	gone := s.Text(Whiteout)
 	s.Call(syscall.SYS_MKNODAT, In(Tree), gone, Value(syscall.S_IFCHR), Value(0))
 	s.Links(Tree, gone, Mask, secret.AtHome())
-	s.Filesystem("proc", Proc, attrNosuid|attrNodev)
+	proc(s)
+	dev(s)
 	_, err := s.Finish()
 	return s, err
 }
