@@ -159,8 +159,8 @@ func stay() {
 		return
 	}
 	at := processor()
-	for cpu := uintptr(0); at == life.parents && cpu < 8*size; cpu++ {
-		if life.allowed[cpu/bits]&(1<<(cpu%bits)) != 0 {
+	for i := uintptr(1); at == life.parents && i < 8*size; i++ { // the next one, so that many at a time do not meet on one
+		if cpu := (life.parents + i) % (8 * size); life.allowed[cpu/bits]&(1<<(cpu%bits)) != 0 {
 			at = cpu
 		}
 	}
