@@ -221,12 +221,20 @@ func testThinking(t *testing.T, r *rig) {
 func testModes(t *testing.T, r *rig) {
 	for _, name := range []string{"smart", "rush", "deep"} {
 		mode := r.mode(name)
-		o := r.options("first")
-		o.Mode = mode
-		o.SettingsFile = r.settings(filepath.Dir(o.EventsFile), mode)
-		out, err := r.run(o)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+		first := func() amp.Outcome {
+			o := r.options("first")
+			o.Mode = mode
+			o.SettingsFile = r.settings(filepath.Dir(o.EventsFile), mode)
+			out, err := r.run(o)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return out
+		}
+		out := first()
+		for tries := 5; out.Plain && out.ThreadID == "" && tries > 0; tries-- { // on a busy machine that build may end before it has noted its thread
+			t.Logf("%s: the build did not note its thread", name)
+			out = first()
 		}
 		if want := "ECHO[" + mode.AmpMode + "]"; !strings.HasPrefix(out.Result, want) {
 			t.Errorf("%s: result %q, want %s", name, out.Result, want)

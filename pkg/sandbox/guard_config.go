@@ -96,23 +96,32 @@ func harmlessSetting(section, key, value string) bool {
 	return true
 }
 
-// onlyFollows tells whether a configuration differs from what it was by no more than branches that follow others now, at a remote
-// that it had, or do so no longer: as `git push -u` and `git branch -d` write it.
+// onlyFollows tells whether a configuration differs from what it was by no more than branches that follow the same one at the only
+// remote now, as `git push -u` writes it. Both have to be understood as a whole.
 func onlyFollows(old, now []byte) bool {
-	was, before := withoutBranches(old)
-	is, after := withoutBranches(now)
-	if was != is {
+	was, before, ok := settingsBeside(old)
+	is, after, again := settingsBeside(now)
+	if !ok || !again || !slices.Equal(was, is) {
 		return false
 	}
-	for name, section := range after {
-		if before[name] == section {
-			continue
+	remotes := map[string]bool{}
+	for _, s := range was {
+		if s.section == "remote" {
+			remotes[s.name] = true
 		}
-		if _, there := before[name]; there {
+	}
+	for name, settings := range before {
+		if !slices.Equal(settings, after[name]) {
 			return false
 		}
-		for line := range strings.Lines(section) {
-			if !follows(strings.TrimSuffix(line, "\n"), was) {
+		delete(after, name)
+	}
+	for name, settings := range after {
+		for _, s := range settings {
+			switch {
+			case s.key == "remote" && remotes[s.value] && len(remotes) == 1:
+			case s.key == "merge" && s.value == "refs/heads/"+name:
+			default:
 				return false
 			}
 		}
@@ -120,42 +129,36 @@ func onlyFollows(old, now []byte) bool {
 	return true
 }
 
-// withoutBranches takes the sections of branches out of a configuration. One that is written in an unusual way stays.
-func withoutBranches(data []byte) (rest string, branches map[string]string) {
-	var out strings.Builder
-	branches = map[string]string{}
-	branch := ""
-	for line := range strings.Lines(string(data)) {
-		if strings.Contains(line, "[") {
-			branch = ""
-			if m := configSection().FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil && m[1] == "branch" && m[2] != "" {
-				branch = m[2]
-				branches[branch] += ""
-				continue
-			}
-		}
-		if branch == "" {
-			out.WriteString(line)
-		} else {
-			branches[branch] += line
-		}
-	}
-	return out.String(), branches
-}
+// setting is one of a configuration, as git reads it.
+type setting struct{ section, name, key, value string }
 
-// follows tells whether a line says which branch is followed where.
-func follows(line, config string) bool {
-	m := configSetting().FindStringSubmatch(line)
-	if m == nil {
-		return configNothing().MatchString(line)
+// settingsBeside are the settings of a configuration, in their order, those of branches by themselves. It is not ok if there is a line in it
+// that is not understood.
+func settingsBeside(data []byte) (list []setting, branches map[string][]setting, ok bool) {
+	branches = map[string][]setting{}
+	var at setting
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSuffix(line, "\n")
+		if configNothing().MatchString(line) {
+			continue
+		}
+		if m := configSection().FindStringSubmatch(line); m != nil {
+			at = setting{section: strings.ToLower(m[1]), name: m[2]}
+			continue
+		}
+		m := configSetting().FindStringSubmatch(line)
+		if m == nil || at.section == "" {
+			return nil, nil, false
+		}
+		at.key, at.value = strings.ToLower(m[1]), strings.TrimRight(m[2], " \t")
+		if !strings.Contains(line, "=") {
+			at.value = "\x00" // which is true, not empty
+		}
+		if at.section == "branch" && at.name != "" {
+			branches[at.name] = append(branches[at.name], at)
+		} else {
+			list = append(list, at)
+		}
 	}
-	switch value := strings.TrimRight(m[2], " \t"); strings.ToLower(m[1]) {
-	case "remote":
-		return value == "." || !strings.ContainsAny(value, "\"\\]") && strings.Contains(config, "[remote \""+value+"\"]\n")
-	case "merge":
-		return strings.HasPrefix(value, "refs/heads/") && !strings.ContainsAny(value, " \t:*?^~")
-	case "vscode-merge-base", "gh-merge-base", "github-pr-owner-number":
-		return true // notes of editors
-	}
-	return false
+	return list, branches, true
 }

@@ -11,32 +11,43 @@ import (
 
 // Branches that follow others are no reason to put a configuration back; all else is.
 func TestBranchesMayFollow(t *testing.T) {
-	const config = "[core]\n\tbare = false\n[remote \"origin\"]\n\turl = https://example.com/x.git\n[branch \"main\"]\n\tremote = origin\n\tmerge = refs/heads/main\n"
+	const config = "[core]\n\tbare = false\n[remote \"origin\"]\n\turl = git@[fd00::5]:x.git\n[branch \"main\"]\n\tremote = origin\n\tmerge = refs/heads/main\n"
 	const follows = "[branch \"topic/x\"]\n\tremote = origin\n\tmerge = refs/heads/topic/x\n"
 	for now, want := range map[string]bool{
-		config:           true,
-		config + follows: true,
-		config + "[branch \"y\"]\n\tremote = .\n\tmerge = refs/heads/main\n\tvscode-merge-base = origin/main\n": true,
-		config[:strings.Index(config, "[branch")]: true,
-		follows + config: true,
-		config + "[branch \"y\"]\n\tremote = elsewhere\n":                                false,
-		config + "[branch \"y\"]\n\tremote = https://example.org/y\n":                    false,
-		config + "[branch \"y\"]\n\tremote = ext::evil\n":                                false,
-		config + "[branch \"y\"]\n\tpushRemote = origin\n":                               false,
-		config + "[branch \"y\"]\n\tmerge = evil\n":                                      false,
-		config + "[branch \"y\"] remote = origin\n":                                      false,
-		config + "[branch \"y\"]\n\tmerge = refs/heads/x \\\n[core]\nfsmonitor = evil\n": false,
-		config + "[branch \"y\"]\n[core]\n\tfsmonitor = evil\n":                          false,
-		config + "[branch.y]\n\tremote = origin\n":                                       false,
-		config + follows + "[core]\n\tfsmonitor = evil\n":                                false,
-		strings.Replace(config, "refs/heads/main", "refs/heads/other", 1):                false,
-		strings.Replace(config, "example.com", "example.org", 1):                         false,
-		config[:strings.Index(config, "[remote")]:                                        false,
+		config:                                 true,
+		config + follows:                       true,
+		follows + config:                       true,
+		"# a note\n" + config + "\n" + follows: true,
+		config + "[branch \"y\"]\n\tremote = .\n\tmerge = refs/heads/main\n":                false,
+		config + "[branch \"y\"]\n\tremote = origin\n\tmerge = refs/heads/main\n":           false,
+		config + "[branch \"y\"]\n\tremote = elsewhere\n":                                   false,
+		config + "[branch \"y\"]\n\tremote = https://example.org/y\n":                       false,
+		config + "[branch \"y\"]\n\tpushRemote = origin\n":                                  false,
+		config + "[branch \"y\"] remote = origin\n":                                         false,
+		config + "[branch \"y\"]\n\tmerge = refs/heads/y \\\n[core]\nfsmonitor = evil\n":    false,
+		config + "[branch \"y\"]\n[core]\n\tfsmonitor = evil\n":                             false,
+		config + "[branch.y]\n\tremote = origin\n":                                          false,
+		config + "[branch \"main\"]\n\tremote = origin\n":                                   false,
+		config + follows + "[core]\n\tfsmonitor = evil\n":                                   false,
+		strings.Replace(config, "\turl", "[branch \"y\"]\n\turl", 1):                        false,
+		strings.Replace(config, "\tbare", "[branch \"y\"]\n\tbare", 1):                      false,
+		strings.Replace(config, "refs/heads/main", "refs/heads/other", 1):                   false,
+		strings.Replace(config, "fd00::5", "fd00::6", 1):                                    false,
+		config[:strings.Index(config, "[branch")]:                                           false,
+		config[:strings.Index(config, "[remote")]:                                           false,
+		config + "[remote \"x\"]\n\turl = y\n" + strings.ReplaceAll(follows, "origin", "x"): false,
 		"": false,
 	} {
 		if got := onlyFollows([]byte(config), []byte(now)); got != want {
 			t.Errorf("%t, want %t:\n%s", got, want, now)
 		}
+	}
+	two := config + "[remote \"stranger\"]\n\turl = y\n"
+	if onlyFollows([]byte(two), []byte(two+follows)) {
+		t.Error("it may be one of two remotes")
+	}
+	if odd := "[alias]\n\tx = !a \\\n\t-e s/[0-9]//\n" + config; onlyFollows([]byte(odd), []byte(odd+follows)) {
+		t.Error("what is not understood is no reason to put it back")
 	}
 }
 

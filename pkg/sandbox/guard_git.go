@@ -104,25 +104,26 @@ func (c *gitConfig) setting(section, key, value, dir string) {
 			c.note(path)
 			c.read(path)
 		}
-	case section == "alias":
-		if command, ok := strings.CutPrefix(value, "!"); ok { // else it is one of git's own
-			c.command(command)
-		}
 	case section == "pager", slices.Contains(commandSettings[section], key):
 		c.command(strings.TrimPrefix(value, "!"))
 	}
 }
 
-// commandSettings are those whose values git executes, by section, beside all of alias and pager.
+// commandSettings are those whose values git executes unasked, by section, beside all of pager. Who uses an alias asks for it, as who
+// builds.
 var commandSettings = map[string][]string{
 	"browser": {"cmd", "path"}, "difftool": {"cmd", "path"}, "guitool": {"cmd"}, "man": {"cmd", "path"}, "mergetool": {"cmd", "path"},
 	"core":        {"fsmonitor", "sshcommand", "editor", "pager", "askpass", "gitproxy", "alternaterefscommand"},
 	"credential":  {"helper"},
 	"diff":        {"external", "command", "textconv"},
 	"filter":      {"clean", "smudge", "process"},
+	"gc":          {"recentobjectshook"},
 	"gpg":         {"program", "defaultkeycommand"},
 	"hook":        {"command"},
+	"imap":        {"tunnel"},
+	"instaweb":    {"httpd"},
 	"interactive": {"difffilter"},
+	"lfs":         {"path"},
 	"merge":       {"driver"},
 	"remote":      {"uploadpack", "receivepack"},
 	"sendemail":   {"smtpserver", "sendmailcmd", "tocmd", "cccmd", "headercmd"},
@@ -136,16 +137,26 @@ var commandSettings = map[string][]string{
 // command notes what of the workspace a command is, or is given to run: git has most of them run by a shell, in the worktree. What such a
 // program runs in turn is not known.
 func (c *gitConfig) command(value string) {
-	words := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" \t\n\"'`;&|()<>=", r) })
-	for i, word := range words {
-		path := c.path(word, c.worktree)
+	before := ""
+	for i, word := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" \t\n\"'`;&|()<>={}", r) }) {
 		if i == 0 && strings.Contains(word, "/") { // else it is looked for in PATH
-			c.note(path)
-		} else if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && word[0] != '-' {
-			c.note(path)
+			c.note(c.path(word, c.worktree))
+		}
+		// What stands behind `$(git rev-parse --show-toplevel)` is below that.
+		for _, path := range []string{c.path(word, c.worktree), filepath.Join(c.worktree, word)} {
+			info, err := os.Stat(path)
+			if err == nil && info.Mode().IsRegular() && (slices.Contains(interpreters, before) || strings.Contains(word, "/") && info.Mode()&0o111 != 0) {
+				c.note(path)
+			}
+		}
+		if word[0] != '-' { // an option of the interpreter's
+			before = strings.TrimRight(filepath.Base(word), "0123456789.")
 		}
 	}
 }
+
+// interpreters execute the file that they are given first.
+var interpreters = []string{"sh", "bash", "dash", "zsh", "fish", "python", "node", "deno", "bun", "ruby", "perl", "php", "lua", "awk", "env"}
 
 // path is what git takes a value for that is the name of a file; "" for none.
 func (c *gitConfig) path(value, dir string) string {

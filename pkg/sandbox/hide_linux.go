@@ -28,6 +28,16 @@ func (t *tree) hidesOfHome() {
 				t.hideAll(home+"/"+pattern, pattern)
 			}
 		}
+		t.hideSystem(wild, true)
+	}
+}
+
+// hideSystem hides secrets of the system, those that lie in the home or the others.
+func (t *tree) hideSystem(wild, inHome bool) {
+	for _, pattern := range secret.System {
+		if strings.Contains(pattern, "*") == wild && (t.policy.Home != "" && within(pattern, t.policy.Home)) == inHome {
+			t.hideAll(pattern, "")
+		}
 	}
 }
 
@@ -35,11 +45,7 @@ func (t *tree) hidesOfHome() {
 func (t *tree) hidesElsewhere() error {
 	p := t.policy
 	for _, wild := range []bool{true, false} {
-		for _, pattern := range secret.System {
-			if strings.Contains(pattern, "*") == wild {
-				t.hideAll(pattern, "")
-			}
-		}
+		t.hideSystem(wild, false)
 	}
 	homes, err := otherHomes(p.Home)
 	if err != nil {
@@ -120,9 +126,14 @@ func (t *tree) hideDefault(path string) {
 // hide makes a path absent. In the home that works for paths that do not exist, too; if outright is set, also for
 // those whose directories do not exist.
 func (t *tree) hide(path string, outright bool) {
-	if !t.sealed && t.inHome(path) {
-		t.whiteout(path, outright)
-		return
+	if t.inHome(path) {
+		switch rel := strings.TrimPrefix(path[len(t.layers.Host):], "/"); {
+		case !t.sealed:
+			t.whiteout(path, outright)
+			return
+		case t.absent[rel] || t.absentAbove(rel):
+			return
+		}
 	}
 	mode, err := t.view.lstat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
@@ -245,16 +256,18 @@ func (t *tree) pruneHome() {
 	if t.layers == nil {
 		return
 	}
-	hidden := func(rel string) bool {
-		for i := strings.LastIndexByte(rel, '/'); i > 0; i = strings.LastIndexByte(rel[:i], '/') {
-			if t.absent[rel[:i]] {
-				return true
-			}
+	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, t.absentAbove)
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.absent[d.Path] || t.absentAbove(d.Path) })
+}
+
+// absentAbove tells whether something above a path of the home is absent.
+func (t *tree) absentAbove(rel string) bool {
+	for i := strings.LastIndexByte(rel, '/'); i > 0; i = strings.LastIndexByte(rel[:i], '/') {
+		if t.absent[rel[:i]] {
+			return true
 		}
-		return false
 	}
-	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, hidden)
-	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.absent[d.Path] || hidden(d.Path) })
+	return false
 }
 
 // otherHomes lists the homes of people other than the one whose home is own.
