@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 	"strings"
 
@@ -45,35 +46,26 @@ var (
 // settings in taken are left out. leadsHere tells whether a core.worktree leads to where the repository is used anyway.
 func harmlessConfig(data []byte, leadsHere func(worktree string) bool) (harmless []byte, taken []string) {
 	var out bytes.Buffer
-	section, header := "", "" // "" while a section is not understood
+	at := 0 // the line of the section that was written last
 	plain := true
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-		if configNothing().MatchString(line) {
-			continue
-		}
-		if m := configSection().FindStringSubmatch(line); m != nil {
-			section, header = strings.ToLower(m[1]), strings.TrimSpace(line)+"\n"
-			continue
-		}
-		m := configSetting().FindStringSubmatch(line)
-		if m == nil {
+	for s, header := range settings(data) {
+		if header.unknown {
 			plain = false
-			if taken = append(taken, "what is not understood"); strings.Contains(line, "[") {
-				section = ""
-			}
+			taken = append(taken, "what is not understood")
 			continue
 		}
-		key, value := strings.ToLower(m[1]), strings.TrimRight(m[2], " \t")
-		if !harmlessSetting(section, key, value) && !(section == "core" && key == "worktree" && leadsHere(value)) {
+		if !harmlessSetting(s.section, s.key, s.value) && !(s.section == "core" && s.key == "worktree" && leadsHere(s.value)) {
 			plain = false
-			taken = append(taken, strings.TrimPrefix(section+"."+key, "."))
+			taken = append(taken, strings.TrimPrefix(s.section+"."+s.key, "."))
 			continue
 		}
-		out.WriteString(header + "\t" + key)
-		header = ""
-		if strings.Contains(line, "=") {
-			out.WriteString(" = " + value)
+		if header.line != at {
+			out.WriteString(header.text + "\n")
+			at = header.line
+		}
+		out.WriteString("\t" + s.key)
+		if s.given {
+			out.WriteString(" = " + s.value)
 		}
 		out.WriteString("\n")
 	}
@@ -119,6 +111,8 @@ func onlyFollows(old, now []byte) bool {
 	for name, settings := range after {
 		for _, s := range settings {
 			switch {
+			case !s.given:
+				return false
 			case s.key == "remote" && remotes[s.value] && len(remotes) == 1:
 			case s.key == "merge" && s.value == "refs/heads/"+name:
 			default:
@@ -130,35 +124,65 @@ func onlyFollows(old, now []byte) bool {
 }
 
 // setting is one of a configuration, as git reads it.
-type setting struct{ section, name, key, value string }
+type setting struct {
+	section, name, key, value string
+	given                     bool // it has a value; without one it is true
+}
 
 // settingsBeside are the settings of a configuration, in their order, those of branches by themselves. It is not ok if there is a line in it
 // that is not understood.
 func settingsBeside(data []byte) (list []setting, branches map[string][]setting, ok bool) {
 	branches = map[string][]setting{}
-	var at setting
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSuffix(line, "\n")
-		if configNothing().MatchString(line) {
-			continue
-		}
-		if m := configSection().FindStringSubmatch(line); m != nil {
-			at = setting{section: strings.ToLower(m[1]), name: m[2]}
-			continue
-		}
-		m := configSetting().FindStringSubmatch(line)
-		if m == nil || at.section == "" {
+	for s, header := range settings(data) {
+		switch {
+		case header.unknown, s.section == "":
 			return nil, nil, false
-		}
-		at.key, at.value = strings.ToLower(m[1]), strings.TrimRight(m[2], " \t")
-		if !strings.Contains(line, "=") {
-			at.value = "\x00" // which is true, not empty
-		}
-		if at.section == "branch" && at.name != "" {
-			branches[at.name] = append(branches[at.name], at)
-		} else {
-			list = append(list, at)
+		case s.section == "branch" && s.name != "":
+			branches[s.name] = append(branches[s.name], s)
+		default:
+			list = append(list, s)
 		}
 	}
-	return list, branches, true
+	return list, branches, !bytes.Contains(data, []byte("\r"))
+}
+
+// header is that of a section, or what stands for it where a line is not understood.
+type header struct {
+	text    string
+	line    int
+	unknown bool
+}
+
+// settings are those of a configuration, with the headers of their sections. The section is "" behind one that is not understood.
+func settings(data []byte) iter.Seq2[setting, header] {
+	return func(yield func(setting, header) bool) {
+		var s setting
+		var at header
+		n := 0
+		for line := range strings.Lines(string(data)) {
+			n++
+			line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+			if configNothing().MatchString(line) {
+				continue
+			}
+			if m := configSection().FindStringSubmatch(line); m != nil {
+				s, at = setting{section: strings.ToLower(m[1]), name: m[2]}, header{text: strings.TrimSpace(line), line: n}
+				continue
+			}
+			m := configSetting().FindStringSubmatch(line)
+			if m == nil {
+				if strings.Contains(line, "[") {
+					s.section = ""
+				}
+				if !yield(setting{}, header{unknown: true}) {
+					return
+				}
+				continue
+			}
+			s.key, s.value, s.given = strings.ToLower(m[1]), strings.TrimRight(m[2], " \t"), strings.Contains(line, "=")
+			if !yield(s, at) {
+				return
+			}
+		}
+	}
 }

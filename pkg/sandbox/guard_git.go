@@ -143,7 +143,7 @@ func (c *gitConfig) command(value string) {
 			c.note(c.path(word, c.worktree))
 		}
 		// What stands behind `$(git rev-parse --show-toplevel)` is below that.
-		for _, path := range []string{c.path(word, c.worktree), filepath.Join(c.worktree, word)} {
+		for _, path := range slices.Compact([]string{c.path(word, c.worktree), filepath.Join(c.worktree, word)}) {
 			info, err := os.Stat(path)
 			if err == nil && info.Mode().IsRegular() && (slices.Contains(interpreters, before) || strings.Contains(word, "/") && info.Mode()&0o111 != 0) {
 				c.note(path)

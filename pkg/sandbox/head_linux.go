@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -59,10 +58,7 @@ func newLine() (*line, *os.File, error) {
 	return lineOf(pair[0]), os.NewFile(uintptr(pair[1]), "parent"), nil
 }
 
-func lineOf(socket int) *line {
-	_ = unix.SetNonblock(socket, true) // or who waits for a message takes a thread to do so
-	return &line{socket: os.NewFile(uintptr(socket), "sandbox")}
-}
+func lineOf(socket int) *line { return &line{socket: os.NewFile(uintptr(socket), "sandbox")} }
 
 func (l *line) send(packet []byte, fds ...int) error {
 	l.mu.Lock()
@@ -70,41 +66,20 @@ func (l *line) send(packet []byte, fds ...int) error {
 	if l.closed {
 		return os.ErrProcessDone
 	}
-	raw, err := l.socket.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Write(func(fd uintptr) bool {
-		failed = shim.SendPacket(int(fd), packet, fds)
-		return !errors.Is(failed, unix.EAGAIN)
-	})
-	return cmp.Or(err, failed)
+	return shim.SendPacket(int(l.socket.Fd()), packet, fds)
 }
 
 // hangUp says that nothing more will be sent.
 func (l *line) hangUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	if raw, err := l.socket.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }) // the other side may be gone
+	if !l.closed {
+		_ = unix.Shutdown(int(l.socket.Fd()), unix.SHUT_WR) // the other side may be gone
 	}
 }
 
-func (l *line) packet(most int) (packet []byte, fds []int, err error) {
-	raw, err := l.socket.SyscallConn()
-	if err != nil {
-		return nil, nil, err
-	}
-	var failed error
-	err = raw.Read(func(fd uintptr) bool {
-		packet, fds, failed = shim.ReceivePacket(int(fd), most)
-		return !errors.Is(failed, unix.EAGAIN)
-	})
-	return packet, fds, cmp.Or(err, failed)
+func (l *line) packet(most int) ([]byte, []int, error) {
+	return shim.ReceivePacket(int(l.socket.Fd()), most)
 }
 
 func (l *line) close() {

@@ -96,8 +96,8 @@ func (t *tree) hideAll(pattern, inHome string) {
 // hideUnmade hides a directory that the home has not, for as long as the sandbox runs. It may have one of its own.
 func (t *tree) hideUnmade(name string) {
 	path := t.policy.Home + "/" + name
-	if _, err := t.view.lstat(path); errors.Is(err, fs.ErrNotExist) && t.layers != nil && t.inHome(path) && !t.absent[name] {
-		t.whiteout(path, false)
+	if _, err := t.view.lstat(path); errors.Is(err, fs.ErrNotExist) && t.inHome(path) && !t.absent[name] {
+		t.whiteout(name, false)
 		t.unmade = append(t.unmade, name)
 	}
 }
@@ -129,9 +129,9 @@ func (t *tree) hide(path string, outright bool) {
 	if t.inHome(path) {
 		switch rel := strings.TrimPrefix(path[len(t.layers.Host):], "/"); {
 		case !t.sealed:
-			t.whiteout(path, outright)
+			t.whiteout(rel, outright)
 			return
-		case t.absent[rel] || t.absentAbove(rel):
+		case t.isAbsent(rel):
 			return
 		}
 	}
@@ -182,15 +182,13 @@ func (t *tree) inHome(path string) bool {
 	return true
 }
 
-// whiteout makes path absent from the home. Its parents must then be in the mask layer, with the modes they have.
-func (t *tree) whiteout(path string, outright bool) {
-	l := t.layers
-	rel := strings.TrimPrefix(path[len(l.Host):], "/")
+// whiteout makes a path absent from the home. Its parents must then be in the mask layer, with the modes they have.
+func (t *tree) whiteout(rel string, outright bool) {
 	if t.absent[rel] || !t.maskAbove(rel, outright) {
 		return
 	}
 	t.absent[rel] = true
-	l.Absent = append(l.Absent, rel)
+	t.layers.Absent = append(t.layers.Absent, rel)
 }
 
 // maskAbove has the directories above a path of the home in the mask layer. It tells whether they are there, or are to be made outright.
@@ -257,8 +255,11 @@ func (t *tree) pruneHome() {
 		return
 	}
 	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, t.absentAbove)
-	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.absent[d.Path] || t.absentAbove(d.Path) })
+	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.isAbsent(d.Path) })
 }
+
+// isAbsent tells whether a path of the home, or something above it, is absent.
+func (t *tree) isAbsent(rel string) bool { return t.absent[rel] || t.absentAbove(rel) }
 
 // absentAbove tells whether something above a path of the home is absent.
 func (t *tree) absentAbove(rel string) bool {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -353,16 +352,13 @@ func (b *box) until(stop, serve func() error) {
 	go func() { _ = serve() }()
 }
 
-// reapDelay is how long after the end of a command nobody waits for what was its first process.
-const reapDelay = 50 * time.Millisecond
-
 func (b *box) waitCommand() (Status, error) {
 	defer b.close()
 	m, told := <-b.ended
 	st := Status{Code: m.Code, Signal: m.Signal}
 	if told && m.Alone {
-		// Taking the empty namespaces apart takes the kernel longer than the rest of the end, which most often is this program's, too.
-		time.AfterFunc(reapDelay, func() { _, _ = b.wait() })
+		// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
+		go func() { _, _ = b.wait() }()
 		return st, b.drain()
 	}
 	b.giveUp()

@@ -16,11 +16,9 @@ import (
 
 // files carries out the plan's mounts and makes the result the root directory.
 func (b *builder) files() error {
-	if err := b.openSources(); err != nil {
-		return err
-	}
+	b.openSources()
 	b.Topic("files: new root", "")
-	b.root = b.TreeMount(first.RootDir)
+	b.root = b.TreeMount(first.RootDir).Result()
 	b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	for _, op := range b.plan.Mounts {
 		b.Topic("files: "+string(op.Kind), op.Path)
@@ -38,30 +36,21 @@ func (b *builder) files() error {
 }
 
 // openSources opens what the plan takes from the host, as it is, without following links: the parent has followed them.
-func (b *builder) openSources() error {
+func (b *builder) openSources() {
 	for _, op := range b.plan.Mounts {
 		if op.Kind == ReadOnly || op.Kind == ReadWrite {
 			b.source(op.Source)
 		}
 	}
-	if b.plan.Home != nil && b.home == 0 {
-		return b.makeHome(b.plan.Home)
-	}
-	return nil
 }
 
 // source opens one thing of the host, once.
 func (b *builder) source(path string) first.Slot {
 	if _, ok := b.sources[path]; !ok {
 		b.Topic("files: open", path)
-		b.sources[path] = b.open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
+		b.sources[path] = b.Open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
 	}
 	return b.sources[path]
-}
-
-func (b *builder) open(dir first.Arg, path string, flags, resolve uint64) *first.Call {
-	how := unix.OpenHow{Flags: flags, Resolve: resolve}
-	return b.Call(unix.SYS_OPENAT2, dir, b.Text(path), b.Data(asBytes(&how)), first.Value(unix.SizeofOpenHow))
 }
 
 func (b *builder) mount(op Mount) error {
@@ -97,7 +86,7 @@ func (b *builder) mount(op Mount) error {
 // lookup opens a path of the new root. The plan's paths have no links on the host, so a link on the way was
 // made inside, in the home that lasts or in a place where mounts are not finished: it is not followed.
 func (b *builder) lookup(p string, flags uint64) *first.Call {
-	return b.open(first.In(b.root), relative(p), flags|unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+	return b.Open(first.In(b.root), relative(p), flags|unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 }
 
 // parents makes the directories above a path where nobody but us has put anything yet.
@@ -186,7 +175,7 @@ func (b *builder) newDir(mode os.FileMode) first.Slot {
 	b.own++
 	name := "own" + strconv.Itoa(b.own)
 	b.Call(unix.SYS_MKDIRAT, first.In(first.Tree), b.Text(name), first.Value(unixMode(mode)))
-	return b.TreeMount(name)
+	return b.TreeMount(name).Result()
 }
 
 func (b *builder) attachOwn(mnt first.Slot, p string) {
@@ -220,7 +209,7 @@ func (b *builder) cover(p string, dir bool, spare ...unix.Errno) {
 	if dir {
 		name = first.BlankDir
 	}
-	mnt := b.TreeMount(name)
+	mnt := b.TreeMount(name).Result()
 	b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 	b.attach(mnt, p, dir, spare...)
 	b.Close(mnt)
@@ -236,7 +225,7 @@ func (b *builder) file(op Mount) {
 	}
 	b.Close(fd)
 	for _, p := range append([]string{op.Path}, op.Also...) {
-		mnt := b.TreeMount(name)
+		mnt := b.TreeMount(name).Result()
 		b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 		if strings.HasPrefix(p, "/etc/") {
 			b.attach(mnt, p, false, unix.EROFS)

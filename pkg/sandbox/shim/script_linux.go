@@ -27,7 +27,7 @@ func NewScript(memory []byte) *Script {
 	return &Script{&builder{Script: first.NewScript(memory, forSteps, first.Generally), sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}}
 }
 
-// Home writes how the home is put together, which is still to be mounted then. It may be left to Files.
+// Home writes how the home is put together, which Files then mounts.
 func (s *Script) Home(h *Layers, strict bool) error {
 	s.b.strict = strict
 	if err := s.b.makeHome(h); err != nil {
@@ -88,7 +88,7 @@ type builder struct {
 	own     int                   // how many directories of first.Tree are used for such
 	given   int                   // how many files are given
 	readers []first.Slot          // mounts to make read-only at the end, when all mount points in them exist
-	home    first.Slot            // the home, a mount that is not anywhere yet; 0 if it was not made yet
+	home    first.Slot            // the home, a mount that is not anywhere yet
 	strict  bool                  // the profile is
 }
 
@@ -128,7 +128,7 @@ func (b *builder) listen() {
 // tell sends the parent a message, with descriptors if there are any.
 func (b *builder) tell(m first.Message, fds ...first.Slot) {
 	text := b.Data(m.Bytes())
-	iov := b.Data(asBytes(&[2]uint64{text.Offset(), uint64(first.Size)}))
+	iov := b.Data(first.AsBytes(&[2]uint64{text.Offset(), uint64(first.Size)}))
 	b.Address(iov)
 	header := struct {
 		name              uint64
@@ -145,16 +145,13 @@ func (b *builder) tell(m first.Message, fds ...first.Slot) {
 		}
 		header.control, header.controls = control.Offset(), uint64(len(rights))
 	}
-	message := b.Data(asBytes(&header))
+	message := b.Data(first.AsBytes(&header))
 	b.Address(message.At(int(unsafe.Offsetof(header.iov))))
 	if len(fds) > 0 {
 		b.Address(message.At(int(unsafe.Offsetof(header.control))))
 	}
 	b.Call(unix.SYS_SENDMSG, first.Value(first.Socket), message, first.Value(unix.MSG_NOSIGNAL))
 }
-
-// asBytes is a value as it lies in memory.
-func asBytes[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }
 
 // start starts the command, found as a shell inside would.
 func (b *builder) start() {
@@ -219,12 +216,12 @@ func (b *builder) dropPrivileges() {
 	b.DropBounding() // none can come back
 	prctl(unix.PR_SET_SECUREBITS, first.Value(lockedBits))
 	prctl(unix.PR_CAP_AMBIENT, first.Value(unix.PR_CAP_AMBIENT_CLEAR_ALL))
-	b.Call(unix.SYS_CAPSET, b.Data(asBytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})), b.Data(asBytes(&[2]unix.CapUserData{})))
+	b.Call(unix.SYS_CAPSET, b.Data(first.AsBytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})), b.Data(first.AsBytes(&[2]unix.CapUserData{})))
 	prctl(unix.PR_SET_NO_NEW_PRIVS, first.Value(1))
 
 	b.Topic("limit processes", "")
 	limit := unix.Rlimit{Cur: uint64(b.plan.Processes), Max: uint64(b.plan.Processes)}
-	b.Call(unix.SYS_PRLIMIT64, none(), first.Value(unix.RLIMIT_NPROC), b.Data(asBytes(&limit)), none())
+	b.Call(unix.SYS_PRLIMIT64, none(), first.Value(unix.RLIMIT_NPROC), b.Data(first.AsBytes(&limit)), none())
 
 	b.Topic("landlock", "")
 	b.landlock(LandlockABI())
@@ -255,7 +252,7 @@ func (b *builder) landlock(abi int) {
 	// A layer that says nothing of moving files between directories refuses it, beside another one: beside that of a program
 	// inside that confines itself, too.
 	attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
-	rules := b.Call(unix.SYS_LANDLOCK_CREATE_RULESET, b.Data(asBytes(&attr)), first.Value(unsafe.Sizeof(attr)), none()).Result()
+	rules := b.Call(unix.SYS_LANDLOCK_CREATE_RULESET, b.Data(first.AsBytes(&attr)), first.Value(unsafe.Sizeof(attr)), none()).Result()
 	b.grant(rules, "/", unix.LANDLOCK_ACCESS_FS_REFER)
 	if b.plan.Strict && abi >= abiRefer {
 		for _, op := range b.plan.Mounts {
@@ -278,7 +275,7 @@ func (b *builder) grant(rules first.Slot, path string, access uint64) {
 	fd := b.NewSlot()
 	b.Call(unix.SYS_OPENAT, cwd(), b.Text(path), first.Value(unix.O_PATH|unix.O_CLOEXEC), none()).Into(fd).Spare(unix.EACCES).Else(&skip)
 	const ruleSize, parentAt = 12, 8 // struct landlock_path_beneath_attr, which is packed
-	rule := b.Data(append(asBytes(&access)[:parentAt:parentAt], make([]byte, ruleSize-parentAt)...))
+	rule := b.Data(append(first.AsBytes(&access)[:parentAt:parentAt], make([]byte, ruleSize-parentAt)...))
 	b.Poke(rule.At(parentAt), fd)
 	b.Call(unix.SYS_LANDLOCK_ADD_RULE, first.In(rules), first.Value(unix.LANDLOCK_RULE_PATH_BENEATH), rule, none())
 	b.Close(fd)

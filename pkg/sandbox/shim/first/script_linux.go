@@ -121,6 +121,9 @@ func (s *Script) Data(b []byte) Arg {
 	return Arg{kindData, int32(at)}
 }
 
+// AsBytes is a value as it lies in memory.
+func AsBytes[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }
+
 // room makes room in the data, which begins with some of its own: no offset is 0.
 func (s *Script) room(size, align int) (at int) {
 	at = max(8, (len(s.data)+align-1)/align*align)
@@ -234,7 +237,7 @@ func Filter[I any](s *Script, instructions []I) (program Arg, size int) {
 	first := unsafe.SliceData(instructions)
 	code := s.Data(unsafe.Slice((*byte)(unsafe.Pointer(first)), len(instructions)*int(unsafe.Sizeof(*first))))
 	fprog := [2]uint64{uint64(len(instructions)), code.Offset()}
-	program = s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&fprog)), unsafe.Sizeof(fprog)))
+	program = s.Data(AsBytes(&fprog))
 	s.Address(program.At(int(unsafe.Sizeof(fprog[0]))))
 	return program, int(unsafe.Sizeof(fprog))
 }

@@ -33,7 +33,7 @@ func proc(s *Script) {
 		cover(name, func() Slot { return s.Clone(fd, atRecursive) })
 	}
 	for _, name := range procHidden {
-		cover(name, func() Slot { return s.TreeMount(BlankFile) })
+		cover(name, func() Slot { return s.TreeMount(BlankFile).Result() })
 	}
 }
 
@@ -45,8 +45,7 @@ func dev(s *Script) {
 	s.mountOwn(Tree, Dev, "dev", 0o755)
 	for _, name := range deviceNames {
 		s.Topic("files: open", "/dev/"+name)
-		how := [3]uint64{oPath | syscall.O_CLOEXEC, 0, resolveNoSymlinks} // struct open_how
-		fd := s.Call(sysOpenat2, Value(currentDirectory), s.Text("/dev/"+name), s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&how)), unsafe.Sizeof(how))), Value(unsafe.Sizeof(how))).Result()
+		fd := s.Open(Value(currentDirectory), "/dev/"+name, oPath|syscall.O_CLOEXEC, resolveNoSymlinks).Result()
 		mnt := s.Clone(fd, 0)
 		s.Call(syscall.SYS_MKNODAT, In(Dev), s.Text(name), Value(syscall.S_IFREG|0o644), Value(0))
 		s.Call(sysMoveMount, In(mnt), s.Text(""), In(Dev), s.Text(name), Value(moveMountEmptyPath))
@@ -69,9 +68,9 @@ func dev(s *Script) {
 
 // mountOwn mounts a new directory of Tree's own by the same name in a directory, and leaves the mount in a slot.
 func (s *Script) mountOwn(in, into Slot, name string, mode int) {
-	own := s.Text("of-" + name)
-	s.Call(syscall.SYS_MKDIRAT, In(Tree), own, Value(mode))
-	s.Call(sysOpenTree, In(Tree), own, Value(openTreeClone|syscall.O_CLOEXEC)).Into(into)
+	own := "of-" + name
+	s.Call(syscall.SYS_MKDIRAT, In(Tree), s.Text(own), Value(mode))
+	s.TreeMount(own).Into(into)
 	s.mountIn(in, into, name)
 }
 
@@ -81,14 +80,20 @@ func (s *Script) mountIn(in, mnt Slot, name string) {
 	s.Call(sysMoveMount, In(mnt), s.Text(""), In(in), s.Text(name), Value(moveMountEmptyPath))
 }
 
+// Open opens a path of a directory, with flags of openat2(2).
+func (s *Script) Open(dir Arg, path string, flags, resolve uint64) *Call {
+	how := [3]uint64{flags, 0, resolve} // struct open_how
+	return s.Call(sysOpenat2, dir, s.Text(path), s.Data(AsBytes(&how)), Value(unsafe.Sizeof(how)))
+}
+
 // Clone is another mount of what a descriptor is of, which is not anywhere yet.
 func (s *Script) Clone(fd Slot, flags int) Slot {
 	return s.Call(sysOpenTree, In(fd), s.Text(""), Value(openTreeClone|syscall.O_CLOEXEC|atEmptyPath|flags)).Result()
 }
 
-// TreeMount is a mount of something in Tree, likewise.
-func (s *Script) TreeMount(name string) Slot {
-	return s.Call(sysOpenTree, In(Tree), s.Text(name), Value(openTreeClone|syscall.O_CLOEXEC)).Result()
+// TreeMount makes a mount of something in Tree, likewise.
+func (s *Script) TreeMount(name string) *Call {
+	return s.Call(sysOpenTree, In(Tree), s.Text(name), Value(openTreeClone|syscall.O_CLOEXEC))
 }
 
 // AttributesSize is how long Attributes are, in bytes.
@@ -97,7 +102,7 @@ const AttributesSize = 32
 // Attributes are those that a mount is to have from now on, struct mount_attr.
 func (s *Script) Attributes(set int) Arg {
 	attributes := [AttributesSize / 8]uint64{uint64(set)}
-	return s.Data(unsafe.Slice((*byte)(unsafe.Pointer(&attributes)), AttributesSize))
+	return s.Data(AsBytes(&attributes))
 }
 
 // SetAttributes gives a mount attributes, and not what is mounted in it.
