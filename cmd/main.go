@@ -27,15 +27,19 @@ func Main(args []string) int {
 	if code, ok := sandbox.Keep(args); ok {
 		return code
 	}
+	ctx, watch := watchSignals(context.Background())
+	defer watch.stop()
 	var begun *sandbox.Beginning
 	if beginsSandbox(args[1:]) {
-		begun = sandbox.Begin(&sandbox.Command{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
+		// Watching takes several steps of two threads after each other. The sandbox goes first: while it is being made there is nothing to
+		// put in order that whoever kills this process would not leave so, too.
+		begun = sandbox.Begin(&sandbox.Command{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Instructed: watch.begin})
 		defer begun.Close()
+	} else {
+		go watch.begin() // little waits for it
 	}
 	// net/http tells the log of servers that break its rules. What matters of that comes as an error.
 	log.SetOutput(io.Discard)
-	ctx, watch := watchSignals(context.Background())
-	defer watch.stop()
 
 	redactor := &config.Redactor{}
 	streams := systemStreams(redactor, config.ParseEnv(os.Environ()))
@@ -61,7 +65,7 @@ func Main(args []string) int {
 		keyring:     config.SystemKeyring(env, patience),
 		findBrowser: findBrowser,
 		takeSignals: watch.take,
-		awaitWatch:  watch.await,
+		awaitWatch:  watch.begin,
 		begun:       begun,
 	}
 	return run(ctx, a, args[1:])

@@ -156,6 +156,8 @@ func (a *app) inSandbox(ctx context.Context, policy *sandbox.Policy, begun *sand
 	switch {
 	case err != nil:
 		return err
+	case status.Code != 0 && ctx.Err() != nil: // a signal came before they were the command's, and it was killed
+		return ctx.Err()
 	case status.Code != 0:
 		return exitStatus(status.Code)
 	}

@@ -290,6 +290,7 @@ func (p *firstProcess) giveUp() {
 }
 
 func (p *firstProcess) abandon() {
+	first.Loosen()
 	p.giveUp()
 	p.kill() // it may be waiting for something else than an order
 	if p.up() != nil {

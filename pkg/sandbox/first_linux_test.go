@@ -3,10 +3,14 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,10 +108,42 @@ func forkedSandbox(t *testing.T, workspace string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wantLoose(t)
 	fmt.Printf("\nfirst process %d\n", p.id)
 	if st, err := process.Wait(); err != nil || st.Code != 0 {
 		t.Errorf("%+v, %v", st, err)
 	}
+}
+
+// wantLoose waits until this process has back what it did without while the sandbox was made.
+func wantLoose(t *testing.T) {
+	t.Helper()
+	var late []string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		late = slices.DeleteFunc(timerSlacks(t), func(slack string) bool { return slack == "50000" })
+		if runtime.GOMAXPROCS(0) == runtime.NumCPU() && len(late) == 0 {
+			return
+		}
+	}
+	t.Errorf("%d of %d processors, timers later than others: %q", runtime.GOMAXPROCS(0), runtime.NumCPU(), late)
+}
+
+// timerSlacks are how late timers of this process's threads may be, which only root may know.
+func timerSlacks(t *testing.T) (slacks []string) {
+	t.Helper()
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		data, err := os.ReadFile("/proc/" + thread.Name() + "/timerslack_ns")
+		if err == nil {
+			slacks = append(slacks, strings.TrimSpace(string(data)))
+		} else if os.Geteuid() == 0 && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+	return slacks
 }
 
 // countInMemory counts where a text is in what a process may write.

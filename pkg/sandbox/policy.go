@@ -88,6 +88,9 @@ type Command struct {
 	// Terminal leaves the command in the caller's session and process group, so that an
 	// interactive program works. Without it the command has no controlling terminal.
 	Terminal bool
+	// Instructed, if not nil, is called when all is told that a sandbox is made of, and nothing is left but to wait until the command
+	// runs. Not all sandboxes call it.
+	Instructed func()
 }
 
 // Denial is something the sandbox refused to a program, and how often.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -231,6 +232,35 @@ func TestKilledParentTakesAllAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
+	waitGone(t, mark)
+}
+
+// Whenever a start is cancelled, it says so, or there is a command that was killed.
+func TestCancelledStart(t *testing.T) {
+	h := newHost(t)
+	mark := uniqueSleep()
+	failed, ran := 0, 0
+	for i := range 120 {
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(time.Duration(i)*200*time.Microsecond, cancel)
+		p, err := h.start(ctx, &lockedBuffer{}, "/bin/sleep", mark)
+		switch {
+		case errors.Is(err, context.Canceled):
+			failed++
+		case err != nil:
+			t.Fatal(err)
+		default:
+			ran++
+			if st, err := p.Wait(); err != nil || st.Signal != syscall.SIGKILL {
+				t.Errorf("after %v: %+v, %v", time.Duration(i)*200*time.Microsecond, st, err)
+			}
+		}
+		timer.Stop()
+		cancel()
+	}
+	if failed == 0 {
+		t.Errorf("no start was cancelled, %d ran", ran)
+	}
 	waitGone(t, mark)
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,15 +80,14 @@ type box struct {
 	policy    *Policy
 	gateway   *gateway.Gateway
 	refusals  []*gateway.Refusals
-	sweep     sweep       // what to look at again at the end
-	look      *look       // what does it
-	lock      *os.File    // of Policy.HomeState, or nil
-	memory    *memoryHome // if the home's changes are in memory
-	unmade    []string    // see tree
-	guardLock *os.File    // whoever has it keeps notes of the workspace's guard; or nil
-	ran       bool        // the command did
-	keep      func() bool // stops waiting for the end of the context
-	started   chan error
+	sweep     sweep             // what to look at again at the end
+	look      *look             // what does it
+	lock      *os.File          // of Policy.HomeState, or nil
+	memory    *memoryHome       // if the home's changes are in memory
+	unmade    []string          // see tree
+	guardLock *os.File          // whoever has it keeps notes of the workspace's guard; or nil
+	ran       bool              // the command did
+	keep      func() bool       // stops waiting for the end of the context
 	ended     chan shim.Message // closed without a value when the shim said nothing
 }
 
@@ -98,20 +98,23 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*P
 	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
 }
 
+// looseningDelay is how long a command has run when this process is given what makes many connections fast.
+const looseningDelay = 10 * time.Millisecond
+
 // startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
 func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (*Process, error) {
-	b := &box{mechanics: m, head: h, policy: p, started: make(chan error, 1), ended: make(chan shim.Message, 1)}
+	b := &box{mechanics: m, head: h, policy: p, ended: make(chan shim.Message, 1)}
 	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program()})
 	b.keep = context.AfterFunc(ctx, b.kill)
 	err := b.instructHead(c)
 	if err == nil {
 		// Not before: what the head says can wait, and the head waits for its orders.
-		go b.listen()
-		if err = <-b.started; err != nil {
-			b.giveUp()
-			for range b.ended {
-				// Until nobody reads the socket any more.
-			}
+		if c.Instructed != nil {
+			c.Instructed()
+		}
+		if err = b.hearStart(); err == nil && ctx.Err() != nil {
+			b.kill() // who was killed before may have known of nobody to kill
+			err = ctx.Err()
 		}
 	}
 	if err != nil {
@@ -125,6 +128,8 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	b.runs()
 	b.ran = true
 	first.Ready()
+	time.AfterFunc(looseningDelay, first.Loosen)
+	go b.hearEnd()
 	if b.look != nil && !p.own {
 		b.look.goAhead(b.writeSweep)
 	}
@@ -256,49 +261,49 @@ func (b *box) notice(s string) {
 	}
 }
 
-// listen follows what the shim says until it ends.
-func (b *box) listen() {
-	defer close(b.ended)
-	if b.up() != nil {
-		return // whoever makes the plan tells
-	}
-	fail := func(err error) {
-		select {
-		case b.started <- err:
-		default: // it had started: Wait tells how it ended
-		}
-	}
+// hear goes on to what the head says of its command, and does what it asks for until then.
+func (b *box) hear() (shim.Message, error) {
 	for {
 		m, fds, err := b.receive()
 		switch {
 		case err != nil:
-			fail(unavailable(errors.New("the process that builds the sandbox died")))
-			return
+			return m, errors.New("the process that builds the sandbox died")
 		case m.Listening:
 			if err := b.take(b, fds); err != nil {
-				fail(unavailable(err))
-				return
+				return m, err
 			}
 		case m.Home:
 			if err := b.fillHome(fds); err != nil {
 				b.kill()
-				fail(unavailable(err))
-				return
+				return m, err
 			}
 		case m.Notice != "":
 			b.notice(m.Notice)
-		case m.Failed != "":
-			fail(b.cannotBuild(m))
-			return
-		case m.NoCommand != "":
-			fail(&NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier})
-			return
-		case m.Started:
-			b.started <- nil
-		case m.Ended:
-			b.ended <- m
-			return
+		case m.Failed+m.NoCommand != "", m.Started, m.Ended:
+			return m, nil
 		}
+	}
+}
+
+// hearStart waits until the command runs.
+func (b *box) hearStart() error {
+	m, err := b.hear()
+	switch {
+	case err != nil:
+		return unavailable(err)
+	case m.Failed != "":
+		return b.cannotBuild(m)
+	case m.NoCommand != "":
+		return &NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier}
+	}
+	return nil
+}
+
+// hearEnd waits until it has ended, or until the head has.
+func (b *box) hearEnd() {
+	defer close(b.ended)
+	if m, err := b.hear(); err == nil && m.Ended {
+		b.ended <- m
 	}
 }
 
@@ -353,14 +358,17 @@ func (b *box) until(stop, serve func() error) {
 }
 
 func (b *box) waitCommand() (Status, error) {
-	defer b.close()
 	m, told := <-b.ended
 	st := Status{Code: m.Code, Signal: m.Signal}
 	if told && m.Alone {
-		// Taking the empty namespaces apart takes the kernel longer than the rest of the end.
+		err := b.drain()
+		b.close()
+		// Taking the empty namespaces apart takes the kernel longer than the rest of the end, and whoever waits for it may have the only
+		// processor.
 		go func() { _, _ = b.wait() }()
-		return st, b.drain()
+		return st, err
 	}
+	defer b.close()
 	b.giveUp()
 	ended, err := b.wait()
 	if !told { // the head was killed, and all with it

@@ -105,7 +105,7 @@ func beginHere() *Beginning {
 	}
 	b.starter = int(pid)
 	close(b.started)
-	processors.Store(int32(runtime.GOMAXPROCS(1)))
+	quieten()
 	return b
 }
 
@@ -131,20 +131,13 @@ func fork(flags, theirs uintptr, own []memory) (pid uintptr, errno syscall.Errno
 	return forkAndLive(flags, theirs, own, uintptr(syscall.Getpagesize()))
 }
 
-// processors is how many this process may use, 0 if it need not be told: what is done until the command runs is done one after
-// the other, and more threads that look for work would take time from the first process.
-var processors atomic.Int32
-
-// Ready gives this process what it does without from Begin on until the command runs: as many open files as it may have, as all
-// programs of Go's, and all processors.
+// Ready gives this process as many open files as it may have, as all programs of Go's have. It does without from Begin on until the
+// command runs.
 func Ready() {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil && limit.Cur < limit.Max {
 		limit.Cur = limit.Max - 1
 		try(syscall.SYS_PRLIMIT64, 0, limitFiles, uintptr(unsafe.Pointer(&limit)), 0) // package syscall would forget that others are not to have it
-	}
-	if n := processors.Swap(0); n > 0 {
-		runtime.GOMAXPROCS(int(n))
 	}
 }
 
@@ -160,6 +153,7 @@ func forkAndLive(flags, theirs uintptr, own []memory, page uintptr) (pid uintptr
 	if len(own) > 0 {
 		errno = keep(own, uintptr(unsafe.Pointer(&own)), page)
 	}
+	notePlaces()
 	life.parents = nowhere
 	if flags == 0 { // the copy will be this process's own child, and have to do with this one only
 		life.parents = processor()
@@ -174,6 +168,9 @@ func forkAndLive(flags, theirs uintptr, own []memory, page uintptr) (pid uintptr
 			}
 		}
 		live(unsafe.Pointer(&generally))
+	}
+	if errno == 0 {
+		move(pid)
 	}
 	try(syscall.SYS_RT_SIGPROCMASK, setSignals, uintptr(unsafe.Pointer(&life.mask)), 0, 8)
 	return pid, errno

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -121,6 +122,43 @@ func run(s *Script, command string) {
 	s.Call(syscall.SYS_EXECVE, s.Text("/no/such/sh"), args, env).Spare(syscall.ENOENT)
 	s.Call(syscall.SYS_EXECVE, s.Text("/bin/sh"), args, env)
 	s.Here(&end)
+}
+
+// The runtime's monitor is as late as it is told to be, and no other thread is.
+func TestMonitorIsDelayed(t *testing.T) {
+	findMonitor()
+	if monitor.thread == 0 {
+		if runtime.GOARCH == "amd64" {
+			t.Fatal("it was not found")
+		}
+		t.Skip("only on amd64")
+	}
+	for _, by := range []struct {
+		delay uintptr
+		want  string
+	}{{7_000_000, "7000000"}, {0, "50000"}} {
+		delayMonitor(by.delay)
+		if os.Geteuid() != 0 { // others may not know how late threads are; that the handler does no harm is seen
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		is := func() string {
+			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", monitor.thread))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(string(data))
+		}
+		for deadline := time.Now().Add(10 * time.Second); is() != by.want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			runtime.Gosched()
+		}
+		if got := is(); got != by.want {
+			t.Errorf("%s instead of %s nanoseconds", got, by.want)
+		}
+		if data, err := os.ReadFile("/proc/self/timerslack_ns"); err != nil || strings.TrimSpace(string(data)) != "50000" {
+			t.Errorf("the main thread: %v, %s", err, data)
+		}
+	}
 }
 
 func TestScriptGoesItsWay(t *testing.T) {

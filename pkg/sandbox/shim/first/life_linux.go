@@ -21,7 +21,7 @@ var life struct {
 	files    [2]uint64   // the limit of open files that the command is to have, soft and hard
 	allowed  [128]uint64 // processors that it may run on
 	here     [128]uint64 // the one that it runs on
-	mayRun   uintptr     // how much of allowed the kernel knows of; 0 if nothing was changed
+	mayRun   uintptr     // the size of allowed in bytes, as far as the kernel knows of it; 0 if that was not to be had
 	parents  uintptr     // the processor that the parent ran on when it forked this process, if that is the one that gives orders
 	apart    bool        // this process runs on another one
 	mask     uint64      // signals that were blocked before
@@ -153,25 +153,50 @@ func live(script unsafe.Pointer) {
 //go:norace
 //go:nocheckptr
 func stay() {
-	const bits = 64
-	size, errno := call(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(life.allowed), uintptr(unsafe.Pointer(&life.allowed)), 0, 0, 0)
-	if errno != 0 {
-		return
-	}
 	at := processor()
-	for i := uintptr(1); at == life.parents && i < 8*size; i++ { // the next one, so that many at a time do not meet on one
-		if cpu := (life.parents + i) % (8 * size); life.allowed[cpu/bits]&(1<<(cpu%bits)) != 0 {
+	for i := uintptr(1); at == life.parents && i < 8*life.mayRun; i++ { // the next one, so that many at a time do not meet on one
+		if cpu := (life.parents + i) % (8 * life.mayRun); life.allowed[cpu/setBits]&(1<<(cpu%setBits)) != 0 {
 			at = cpu
 		}
 	}
-	if at >= 8*size {
+	if at >= 8*life.mayRun {
 		return
 	}
 	life.apart = life.parents != nowhere && at != life.parents
-	life.here[at/bits] = 1 << (at % bits)
-	try(syscall.SYS_SCHED_SETAFFINITY, 0, size, uintptr(unsafe.Pointer(&life.here)), 0)
-	life.mayRun = size
+	life.here[at/setBits] = 1 << (at % setBits)
+	try(syscall.SYS_SCHED_SETAFFINITY, 0, life.mayRun, uintptr(unsafe.Pointer(&life.here)), 0)
 }
+
+// move moves a process that this one has just forked to another processor than its own. The kernel may have put it there behind this one,
+// where it would stay until this one waits for something.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func move(pid uintptr) {
+	at := life.parents
+	if at >= 8*life.mayRun {
+		return
+	}
+	life.here = life.allowed
+	life.here[at/setBits] &^= 1 << (at % setBits)
+	try(syscall.SYS_SCHED_SETAFFINITY, pid, life.mayRun, uintptr(unsafe.Pointer(&life.here)), 0) // there may be no other
+}
+
+// notePlaces notes on which processors this process may run.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func notePlaces() {
+	size, errno := call(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(life.allowed), uintptr(unsafe.Pointer(&life.allowed)), 0, 0, 0)
+	if errno == 0 {
+		life.mayRun = size
+	}
+}
+
+// setBits is the size of a set's elements.
+const setBits = 64
 
 // nowhere is the number of no processor.
 const nowhere = 1<<32 - 1
