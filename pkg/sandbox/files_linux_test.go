@@ -92,6 +92,32 @@ func TestHomeInUseIsSeenButNotShared(t *testing.T) {
 	}
 }
 
+// Who has no home may have no place for notes either, and is told nothing of that.
+func TestNoHomeAtAll(t *testing.T) {
+	for name, state := range map[string]func(base string) string{
+		"notes":    func(base string) string { return filepath.Join(base, "new", "state") },
+		"no notes": func(base string) string { return filepath.Join(base, "file", "state") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.policy.HomeState = state(filepath.Dir(h.write("file", "")))
+			h.policy.Home, h.policy.Private = "", nil
+			var notices []string
+			h.policy.Notice = func(s string) { notices = append(notices, s) }
+			h.sh("git init -q 2>/dev/null || exit 1; echo x > x")
+			if testTier() == Landlock {
+				notices = notices[1:]
+			}
+			if len(notices) > 0 {
+				t.Errorf("told: %q", notices)
+			}
+			if _, err := os.Stat(filepath.Join(h.policy.HomeState, guardLockFile)); (err == nil) != (name == "notes") {
+				t.Errorf("the lock of notes: %v", err)
+			}
+		})
+	}
+}
+
 func TestHomeWithoutStateIsForgotten(t *testing.T) {
 	h := newHost(t)
 	h.policy.HomeState = ""

@@ -111,7 +111,7 @@ func TestExitStatus(t *testing.T) {
 	}{{"no-such-command", 127}, {"/no/such/command", 127}, {"/etc/passwd", 126}, {"/etc", 126}} {
 		_, err := h.start(t.Context(), nil, c.cmd)
 		var no *NoCommandError
-		if !asError(err, &no) || no.Code != c.code {
+		if !asError(err, &no) || no.Code != c.code || !strings.HasPrefix(no.Error(), "exec: \""+c.cmd+"\": ") {
 			t.Errorf("%s: %v, want code %d", c.cmd, err, c.code)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 func startTier(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
 	err := p.Check()
 	if err == nil {
+		p = withPlaceForNotes(p)
 		switch p.Tier {
 		case "", Auto:
 			return startStrongest(ctx, p, c, begun)
@@ -44,6 +45,16 @@ func startTier(ctx context.Context, p *Policy, c *Command, begun head) (*Process
 	}
 	return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier %s is not for this system", p.Tier).
 		Hint("use --sandbox auto, --sandbox namespaces or --sandbox landlock")
+}
+
+// withPlaceForNotes is the policy of somebody without a home, which may be somebody without a place for notes, too: then none are kept.
+func withPlaceForNotes(p *Policy) *Policy {
+	if p.Home != "" || p.HomeState == "" || prepareHomeState(p.HomeState, p.Workspace) == nil {
+		return p
+	}
+	without := *p
+	without.HomeState = ""
+	return &without
 }
 
 // startStrongest starts the command in the first tier that works here.

@@ -116,7 +116,10 @@ func lookPath(name string, env []string, dir string) (string, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(dir, name)
 		}
-		return name, executable(name)
+		if err := executable(name); err != nil {
+			return "", &exec.Error{Name: name, Err: err}
+		}
+		return name, nil
 	}
 	path := "/usr/local/bin:/usr/bin:/bin"
 	for _, kv := range env {
@@ -133,17 +136,14 @@ func lookPath(name string, env []string, dir string) (string, error) {
 }
 
 func executable(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
 		return err
 	}
-	if info.IsDir() {
-		return &os.PathError{Op: "exec", Path: path, Err: syscall.EISDIR}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return syscall.EISDIR
 	}
-	if err := unix.Access(path, unix.X_OK); err != nil {
-		return &os.PathError{Op: "exec", Path: path, Err: err}
-	}
-	return nil
+	return unix.Access(path, unix.X_OK)
 }
 
 // NoCommand is the message that a command cannot be executed.
