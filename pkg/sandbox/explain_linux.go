@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
@@ -116,6 +117,14 @@ func (t *tree) putBack(path string) bool {
 	return false
 }
 
+// isSecret tells whether a path of a home is one of those that every sandbox hides.
+func isSecret(rel string) bool {
+	return slices.ContainsFunc(secret.Home, func(pattern string) bool {
+		is, err := filepath.Match(pattern, rel)
+		return is && err == nil
+	})
+}
+
 func (t *tree) verdict(path string) Verdict {
 	p := t.policy
 	if by, ok := t.denied(path); ok {
@@ -168,7 +177,8 @@ func (t *tree) verdict(path string) Verdict {
 	case shim.Home:
 		rel, _ := filepath.Rel(t.layers.Host, path)
 		for r := rel; r != "."; r = filepath.Dir(r) {
-			if slices.Contains(t.layers.Absent, r) && !slices.Contains(t.unmade, r) {
+			// A directory that there is not may be made in the sandbox, but what would be a secret in it will not come from the host.
+			if slices.Contains(t.layers.Absent, r) && !slices.Contains(t.unmade, r) || t.absentAbove(r) && isSecret(r) {
 				return Verdict{Access: AccessAbsent, Rule: "a secret", Flag: "--allow-read " + path}
 			}
 		}

@@ -21,7 +21,7 @@ func TestExplainPathIsTrue(t *testing.T) {
 		h.policy.DenyRead = []string{home + "/denied"}
 		h.policy.AllowRead = []string{home + "/shown"}
 		for _, path := range []string{
-			home + "/.ssh/id", home + "/notes", home + "/denied", home + "/.nvm/node", home + "/shown/.ssh", h.policy.HomeState,
+			home + "/.ssh/id", home + "/.cargo/credentials.toml", home + "/notes", home + "/denied", home + "/.nvm/node", home + "/shown/.ssh", h.policy.HomeState,
 			h.policy.Workspace + "/README", h.policy.Workspace + "/.git/config", h.policy.Workspace + "/.git/HEAD",
 			"/etc/passwd", "/etc/shadow", "/usr/bin/env", "/root/.profile", "/proc/version", "/dev/null", "/etc/hosts", "/etc/resolv.conf",
 		} {
