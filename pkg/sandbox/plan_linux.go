@@ -87,7 +87,10 @@ func (t *tree) collectHome() error {
 }
 
 // collectRest finds out the rest.
-func (t *tree) collectRest() error {
+func (t *tree) collectRest() (err error) {
+	if t.mounts, err = mountPoints(); err != nil {
+		return fault.New(fault.SandboxUnavailable, "find what is mounted: %w", err)
+	}
 	if err := t.hidesElsewhere(); err != nil {
 		return err
 	}
@@ -106,7 +109,7 @@ type tree struct {
 	top     string          // the workspace, if it is to be guarded
 	looked  map[string]bool // by directory: its repository is guarded
 	guarded map[string]bool // by path: it is read-only because programs of the host execute it
-	mounts  []mountPoint    // read early: who mounts, as the first process does later, has others wait
+	mounts  []mountPoint    // read when the first process has something else to do than to mount, which others wait for
 	homes   []string        // of all users
 	unknown error           // what is to be guarded or hidden cannot be looked at
 	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
@@ -122,10 +125,6 @@ type tree struct {
 func newTree(p *Policy) (*tree, error) {
 	// The usual sizes: growing takes as long as filling.
 	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(secret.Home))}
-	var err error
-	if t.mounts, err = mountPoints(); err != nil {
-		return nil, fault.New(fault.SandboxUnavailable, "find what is mounted: %w", err)
-	}
 	hidden := slices.Concat(p.Private, p.DenyRead)
 	if p.HomeState != "" {
 		hidden = append(hidden, p.HomeState)
