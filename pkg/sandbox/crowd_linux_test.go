@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // bomb starts processes until there are no more to be had, and then has the other side of the sandbox do as much as it can.
@@ -67,6 +69,10 @@ func TestProcessesUsedUp(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 			t.Fatal(err)
 		}
+	case "root": // who is not held by it himself
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 2 * few, Max: 2 * few}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s, _ := hostServer(t)
 	for range 3 {
@@ -99,8 +105,10 @@ func inCrowd(t *testing.T) {
 		run(exec.CommandContext(t.Context(), exe), "user")
 		return
 	}
-	// Root's processes are not counted, so this one is for somebody else.
 	run(ordinaryUser(t, 31338), "user")
+	if testTier() == Namespaces && first.LimitsRoot() {
+		run(exec.CommandContext(t.Context(), exe), "root")
+	}
 }
 
 // tasks is how many threads the user's processes have.

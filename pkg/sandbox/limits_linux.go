@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"math"
+	"os"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,11 @@ func processLimit() int {
 	var own unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &own) == nil {
 		limit = min(limit, own.Cur)
+	}
+	if os.Getuid() == 0 { // others have no more than half of that
+		if n, ok := readLimit("/proc/sys/kernel/threads-max"); ok {
+			limit = min(limit, n)
+		}
 	}
 	if n, ok := readLimit("/proc/sys/kernel/pid_max"); ok {
 		limit = min(limit, n-min(n, reservedIDs))

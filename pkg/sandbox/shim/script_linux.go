@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -210,6 +211,10 @@ func (b *builder) dropPrivileges() {
 			args = append(args, none())
 		}
 		b.Call(unix.SYS_PRCTL, args...)
+	}
+	if first.LimitsRoot() {
+		b.Topic("limit processes", "")
+		b.LimitIDs(strconv.Itoa(max(b.plan.Processes, first.LeastIDs)))
 	}
 	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
 	prctl(unix.PR_SET_DUMPABLE, none())

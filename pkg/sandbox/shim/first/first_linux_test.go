@@ -392,3 +392,25 @@ func TestFirstProcessEndsWithItsParent(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+func TestKernelVersion(t *testing.T) {
+	var names unix.Utsname
+	if err := unix.Uname(&names); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(names.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if got := kernel(); got != major<<8+minor {
+		t.Errorf("%#x for %d.%d", got, major, minor)
+	}
+	for release, want := range map[string]int{
+		"6.14.0-37-generic": 6<<8 + 14, "6.14-rc7": 6<<8 + 14, "6.14": 6<<8 + 14, "5.10.209-198\x00\x00": 5<<8 + 10, "7.1.2": 7<<8 + 1, "6.1400": 6<<8 + 255,
+		"": 0, "6": 0, "6.": 0, ".14": 0, "linux": 0, "6.x": 0,
+	} {
+		if got := version([]byte(release)); got != want {
+			t.Errorf("%q: %#x, want %#x", release, got, want)
+		}
+	}
+}

@@ -20,6 +20,7 @@ const (
 	Dev                           // the devices, mounted in Tree
 	Shm                           // what is mounted in that for shared memory
 	Umask                         // the caller's, which the command is to have
+	MostIDs                       // the number at which the process namespace's ids end, if LimitsRoot
 	Generally                     // the last slot in use
 )
 

@@ -18,6 +18,9 @@ func proc(s *Script) {
 	s.Topic("files: proc", "/proc")
 	s.Filesystem("proc", Proc, attrNosuid|attrNodev)
 	s.mountIn(Tree, Proc, "proc")
+	if LimitsRoot() {
+		s.Call(syscall.SYS_OPENAT, In(Proc), s.Text("sys/kernel/pid_max"), Value(syscall.O_WRONLY|syscall.O_CLOEXEC), Value(0)).Into(MostIDs)
+	}
 	fd := s.NewSlot()
 	cover := func(name string, with func() Slot) {
 		var next Label
