@@ -31,9 +31,8 @@ func Main(args []string) int {
 	defer watch.stop()
 	var begun *sandbox.Beginning
 	if beginsSandbox(args[1:]) {
-		// Watching takes several steps of two threads after each other. The sandbox goes first: while it is being made there is nothing to
-		// put in order that whoever kills this process would not leave so, too.
-		begun = sandbox.Begin(&sandbox.Command{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Instructed: watch.begin})
+		// Watching takes several steps of two threads after each other. The sandbox goes first, which says when.
+		begun = sandbox.Begin(&sandbox.Command{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Watch: watch.begin})
 		defer begun.Close()
 	} else {
 		go watch.begin() // little waits for it

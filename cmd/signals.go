@@ -44,8 +44,13 @@ func watchSignals(parent context.Context) (context.Context, *signalWatch) {
 		go func() {
 			select {
 			case s := <-w.signals:
-				signal.Stop(w.signals)
-				cancel(signalError{s})
+				select {
+				case <-w.taken: // a moment ago
+					w.signals <- s
+				default:
+					signal.Stop(w.signals)
+					cancel(signalError{s})
+				}
 			case <-w.taken:
 			case <-w.done:
 				signal.Stop(w.signals)

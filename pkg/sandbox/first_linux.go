@@ -36,16 +36,28 @@ type firstProcess struct {
 
 // begin takes the first process that was begun when this program was, or begins one.
 func begin() head {
-	p := &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
 	b := first.Early()
 	var err error
 	if b == nil {
 		b, err = first.Begin()
 	}
 	if err != nil {
-		p.upFunc = func() error { return err }
-		return p
+		return &firstProcess{stop: make(chan struct{}), running: make(chan struct{}), upFunc: func() error { return err }}
 	}
+	return newFirstProcess(b)
+}
+
+// forgo ends what was begun when this program was, if nobody has taken it.
+func forgo() {
+	if b := first.Early(); b != nil {
+		p := newFirstProcess(b)
+		p.abandon()
+		p.close()
+	}
+}
+
+func newFirstProcess(b *first.Beginning) *firstProcess {
+	p := &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
 	p.line, p.unbind = lineOf(b.Socket), sync.OnceFunc(b.Unbind)
 	p.upFunc = sync.OnceValue(func() error {
 		pid, err := b.Started()

@@ -9,3 +9,5 @@ type head interface {
 }
 
 func begin() head { return nil }
+
+func forgo() {}

@@ -34,6 +34,8 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 		return nil, fault.New(fault.SandboxUnavailable, "the sandbox tier landlock cannot be had here: this kernel's Landlock has version %d, and %d is needed", abi, shim.LandlockABIMin).
 			Hint("use Linux 5.19 or newer")
 	}
+	c.watch()
+	forgo()
 	own, err := newOwnPlaces(p, "")
 	if err != nil {
 		return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's own directory: %w", err).

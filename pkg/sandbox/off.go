@@ -26,6 +26,9 @@ func startOff(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	if err := cmd.Start(); err != nil {
 		remove()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("start the command: %w", ctx.Err())
+		}
 		return nil, fault.New(fault.Usage, "cannot start %s: %w", args[0], err)
 	}
 	return &Process{

@@ -88,9 +88,15 @@ type Command struct {
 	// Terminal leaves the command in the caller's session and process group, so that an
 	// interactive program works. Without it the command has no controlling terminal.
 	Terminal bool
-	// Instructed, if not nil, is called when all is told that a sandbox is made of, and nothing is left but to wait until the command
-	// runs. Not all sandboxes call it.
-	Instructed func()
+	// Watch, if not nil, is called when it is time to watch for signals: before anything is made that only this process puts in order
+	// again, and when nothing is left but to wait until the command runs. It may be called more than once.
+	Watch func()
+}
+
+func (c *Command) watch() {
+	if c.Watch != nil {
+		c.Watch()
+	}
 }
 
 // Denial is something the sandbox refused to a program, and how often.

@@ -50,8 +50,12 @@ func Begin(c *Command) *Beginning {
 
 // Start is like the function Start.
 func (b *Beginning) Start(ctx context.Context, p *Policy) (*Process, error) {
+	if b.head == nil || p.Tier == Off {
+		b.Command.watch()
+	}
 	if p.Tier == Off {
 		b.Close()
+		forgo()
 		return startOff(ctx, p, b.Command)
 	}
 	begun := b.head

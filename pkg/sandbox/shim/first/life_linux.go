@@ -218,8 +218,21 @@ func processor() uintptr {
 //go:norace
 //go:nocheckptr
 func roam() {
-	if life.mayRun != 0 {
-		try(syscall.SYS_SCHED_SETAFFINITY, 0, life.mayRun, uintptr(unsafe.Pointer(&life.allowed)), 0)
+	if life.mayRun == 0 {
+		return
+	}
+	// Who names processors keeps to these when the control group gets more. So all are named, unless the caller had named some.
+	for i := range life.here {
+		life.here[i] = ^uint64(0)
+	}
+	all := uintptr(unsafe.Pointer(&life.here))
+	try(syscall.SYS_SCHED_SETAFFINITY, 0, life.mayRun, all, 0)
+	try(syscall.SYS_SCHED_GETAFFINITY, 0, life.mayRun, all, 0)
+	for i := uintptr(0); i < life.mayRun/8; i++ {
+		if life.here[i] != life.allowed[i] {
+			try(syscall.SYS_SCHED_SETAFFINITY, 0, life.mayRun, uintptr(unsafe.Pointer(&life.allowed)), 0)
+			return
+		}
 	}
 }
 

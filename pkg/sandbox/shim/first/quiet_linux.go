@@ -17,8 +17,9 @@ var processors atomic.Int32
 // quieten is for a program that has just begun, on its main thread.
 func quieten() {
 	processors.Store(int32(runtime.GOMAXPROCS(1)))
-	findMonitor()
-	delayMonitor(monitorDelay)
+	if findMonitor() {
+		delayTimers(monitor.thread, monitorDelay)
+	}
 }
 
 // Loosen gives this process all its processors, and the runtime its monitor, which it does without from Begin on. That takes some threads
@@ -26,13 +27,19 @@ func quieten() {
 func Loosen() {
 	if n := processors.Swap(0); n > 0 {
 		runtime.GOMAXPROCS(int(n))
-		delayMonitor(0)
+		if monitor.thread != 0 {
+			hurry()
+		}
 	}
 }
 
-// monitor is the thread of the runtime's monitor, 0 if it was not found, and how late its timers may be, in nanoseconds; 0 is what it was at
-// first.
-var monitor struct{ thread, delay uintptr }
+// monitor is about the thread of the runtime's monitor.
+var monitor struct {
+	action signalAction // of the signal that it gets
+	thread uintptr      // 0 if it was not found
+	usual  uintptr      // how late timers of this process may be, in nanoseconds
+	delay  uintptr      // how late those of a thread that gets the signal may be
+}
 
 const (
 	// The monitor also sees to it that others go on when a thread waits in a system call: that may take so long now.
@@ -41,7 +48,7 @@ const (
 	monitorSignal = 64 // the last one, which nobody sends
 	threadsTried  = 16
 
-	setTimerSlack = 29 // of prctl
+	setTimerSlack, getTimerSlack = 29, 30 // of prctl
 )
 
 // signalAction is the kernel's struct sigaction.
@@ -54,34 +61,36 @@ type signalAction struct {
 
 // findMonitor looks for the first thread that the runtime has started, and sets the handler of its signal. Where other processes were started
 // meanwhile it may have a number far from this one's: then all is as ever.
-func findMonitor() {
-	var action signalAction
-	at := uintptr(unsafe.Pointer(&action))
-	const size = unsafe.Sizeof(action.mask)
+func findMonitor() bool {
+	action := uintptr(unsafe.Pointer(&monitor.action))
+	const size = unsafe.Sizeof(monitor.action.mask)
 	// What runs a handler of Go's runs this one. On other architectures that was not tried.
-	if _, errno := call(syscall.SYS_RT_SIGACTION, monitorSignal, 0, at, size, 0, 0); errno != 0 || action.restorer == 0 || runtime.GOARCH != "amd64" {
-		return
+	if _, errno := call(syscall.SYS_RT_SIGACTION, monitorSignal, 0, action, size, 0, 0); errno != 0 || monitor.action.restorer == 0 || runtime.GOARCH != "amd64" {
+		return false
 	}
 	handler := obeyDelay
-	action.handler = **(**uintptr)(unsafe.Pointer(&handler))
-	if _, errno := call(syscall.SYS_RT_SIGACTION, monitorSignal, at, 0, size, 0, 0); errno != 0 {
-		return
+	monitor.action.handler = **(**uintptr)(unsafe.Pointer(&handler))
+	if _, errno := call(syscall.SYS_RT_SIGACTION, monitorSignal, action, 0, size, 0, 0); errno != 0 {
+		return false
+	}
+	var errno syscall.Errno
+	if monitor.usual, errno = call(syscall.SYS_PRCTL, getTimerSlack, 0, 0, 0, 0, 0); errno != 0 {
+		return false
 	}
 	own := uintptr(syscall.Getpid())
 	for thread := own + 1; thread <= own+threadsTried; thread++ {
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_TGKILL, own, thread, 0); errno == 0 {
 			monitor.thread = thread
-			return
+			return true
 		}
 	}
+	return false
 }
 
-// delayMonitor has the monitor say how late its timers may be: of another thread only root may say that.
-func delayMonitor(by uintptr) {
-	if monitor.thread != 0 {
-		monitor.delay = by
-		try(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), monitor.thread, monitorSignal, 0)
-	}
+// delayTimers has a thread say how late its timers may be: of another one only root may say that.
+func delayTimers(thread, by uintptr) {
+	monitor.delay = by
+	try(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), thread, monitorSignal, 0)
 }
 
 // obeyDelay is a handler of signals, which the kernel calls wherever the thread is. It must not reach Go's runtime.
@@ -90,3 +99,39 @@ func delayMonitor(by uintptr) {
 //go:norace
 //go:nocheckptr
 func obeyDelay() { try(syscall.SYS_PRCTL, setTimerSlack, monitor.delay, 0, 0) }
+
+// hurry has all threads be as late as usual. A thread is as late as the one that started it, and the monitor starts some.
+func hurry() {
+	told := map[string]bool{}
+	for before := -1; before < len(told); {
+		before = len(told)
+		for _, name := range threads() {
+			if told[name] {
+				continue
+			}
+			told[name] = true
+			var id uintptr
+			for _, c := range name {
+				id = id*10 + uintptr(c-'0')
+			}
+			delayTimers(id, monitor.usual)
+		}
+	}
+}
+
+// threads are those of this process, by their numbers.
+func threads() (names []string) {
+	fd, err := syscall.Open("/proc/self/task", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer syscall.Close(fd)
+	buffer := make([]byte, 8<<10)
+	for {
+		n, err := syscall.ReadDirent(fd, buffer)
+		if err != nil || n <= 0 {
+			return names
+		}
+		_, _, names = syscall.ParseDirent(buffer[:n], -1, names)
+	}
+}
