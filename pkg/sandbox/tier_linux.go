@@ -120,10 +120,10 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	err := b.instructHead(c)
 	if err == nil {
 		// Not before: what the head says can wait, and the head waits for its orders.
-		c.watch()
 		if b.tier == Namespaces && b.lock != nil {
 			_ = emptyUsedWork(p.HomeState) // if not, the next one does
 		}
+		c.watch()
 		if err = b.hearStart(); err == nil && ctx.Err() != nil {
 			b.kill() // who was killed before may have known of nobody to kill
 			err = ctx.Err()
