@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // newLook is a look at a workspace whose sandbox is planned. keeps says that what it remembers may be written.
@@ -161,9 +163,13 @@ func (l *look) quietSince(file string, over func() bool) bool {
 	if !ok {
 		return false // or it is not whole
 	}
+	const least = 16 << 10 // bytes, that another processor is worth its while
+	if len(data) > least {
+		first.Loosen()
+	}
 	var changed atomic.Bool
 	var group sync.WaitGroup
-	for part := range seenParts(data, max(len(data)/runtime.GOMAXPROCS(0), 16<<10)) {
+	for part := range seenParts(data, max(len(data)/runtime.GOMAXPROCS(0), least)) {
 		group.Go(func() {
 			n := 0
 			if !eachSeen(part, func(path []byte, s seen) bool {
