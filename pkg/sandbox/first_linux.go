@@ -41,23 +41,25 @@ func begin() head {
 	if b == nil {
 		b, err = first.Begin()
 	}
-	if err != nil {
-		return &firstProcess{stop: make(chan struct{}), running: make(chan struct{}), upFunc: func() error { return err }}
-	}
-	return newFirstProcess(b)
+	return newFirstProcess(b, err)
 }
 
 // forgo ends what was begun when this program was, if nobody has taken it.
 func forgo() {
 	if b := first.Early(); b != nil {
-		p := newFirstProcess(b)
+		p := newFirstProcess(b, nil)
 		p.abandon()
 		p.close()
 	}
 }
 
-func newFirstProcess(b *first.Beginning) *firstProcess {
+// newFirstProcess is the head that goes on from a beginning, or says why there is none.
+func newFirstProcess(b *first.Beginning, err error) *firstProcess {
 	p := &firstProcess{stop: make(chan struct{}), running: make(chan struct{})}
+	if err != nil {
+		p.upFunc = func() error { return err }
+		return p
+	}
 	p.line, p.unbind = lineOf(b.Socket), sync.OnceFunc(b.Unbind)
 	p.upFunc = sync.OnceValue(func() error {
 		pid, err := b.Started()

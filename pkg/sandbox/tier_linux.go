@@ -120,9 +120,6 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	err := b.instructHead(c)
 	if err == nil {
 		// Not before: what the head says can wait, and the head waits for its orders.
-		if b.tier == Namespaces && b.lock != nil {
-			_ = emptyUsedWork(p.HomeState) // if not, the next one does
-		}
 		c.watch()
 		if err = b.hearStart(); err == nil && ctx.Err() != nil {
 			b.kill() // who was killed before may have known of nobody to kill
@@ -156,6 +153,9 @@ func (b *box) instructHead(c *Command) error {
 	}
 	if err := b.instruct(pl, c); err != nil {
 		return fmt.Errorf("send the plan: %w", err)
+	}
+	if b.tier == Namespaces && b.lock != nil {
+		_ = emptyUsedWork(b.policy.HomeState) // if not, the next one does
 	}
 	return nil
 }
