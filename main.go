@@ -1,7 +1,7 @@
 // Sesame runs Sourcegraph's Amp coding agent unattended, inside an OS sandbox.
 //
-// It does little at a time, and should begin at once: how much processor time its control group may take is not looked up, which takes a
-// tenth of a millisecond before anything else can begin.
+// It does little at a time, and should begin at once: how much processor time its control group may take matters to nothing. (Go looks that
+// up once all the same, for its statistics, which takes a tenth of a millisecond; but not again and again.)
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0

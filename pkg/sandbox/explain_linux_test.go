@@ -140,4 +140,7 @@ func TestStrictProfile(t *testing.T) {
 	if out := h.sh("cat ~/state"); out != "kept\n" {
 		t.Errorf("the home does not last: %q", out)
 	}
+	if out := h.sh("find ~ -type c"); out != "" {
+		t.Errorf("names of what is hidden are in a home of which nothing is shown:\n%s", out)
+	}
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,8 +14,7 @@ import (
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
-// firstProcess is the head of a sandbox with namespaces: PID 1 in it. Two processes come before it: a sesame that is started for nothing
-// else, and a copy of that, which makes the namespaces.
+// firstProcess is the head of a sandbox with namespaces: PID 1 in it.
 type firstProcess struct {
 	*line
 	upFunc  func() error
@@ -26,12 +26,12 @@ type firstProcess struct {
 	memory  []byte // of the script
 	streams *streams
 
-	mu     sync.Mutex   // of what follows
-	script *shim.Script // what it was told to do so far, nil before
-	plan   *shim.Plan   // what that is about
-	before []int        // processes that come before it, as far as they are known and were not waited for
-	id     int          // its own number, 0 when it was waited for or is not known yet
-	space  uint64       // its process namespace, by inode number
+	mu      sync.Mutex   // of what follows
+	script  *shim.Script // what it was told to do so far, nil before
+	plan    *shim.Plan   // what that is about
+	starter int          // the process that was started to fork it, 0 if there is none or it was waited for
+	id      int          // its own number, 0 when it was waited for or is not known yet
+	space   uint64       // its process namespace, by inode number
 }
 
 // begin takes the first process that was begun when this program was, or begins one.
@@ -62,11 +62,12 @@ func newFirstProcess(b *first.Beginning, err error) *firstProcess {
 	}
 	p.line, p.unbind = lineOf(b.Socket), sync.OnceFunc(b.Unbind)
 	p.upFunc = sync.OnceValue(func() error {
-		pid, err := b.Started()
+		starter, id, err := b.Started()
 		if err == nil {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.before = append(p.before, pid)
+			p.starter = starter
+			p.id = cmp.Or(p.id, id)
 		}
 		return err
 	})
@@ -163,23 +164,21 @@ func (p *firstProcess) receive() (shim.Message, []int, error) {
 		if !ok {
 			return shim.Message{}, fds, errors.New("malformed message of the first process")
 		}
-		switch m.What {
-		case first.TellMaker, first.TellFirst:
-			p.know(m)
-			continue
+		if p.know(m); m.What != first.TellFirst {
+			return p.translate(m), fds, nil
 		}
-		return p.translate(m), fds, nil
 	}
 }
 
 func (p *firstProcess) know(m first.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m.What == first.TellMaker {
-		p.before = append(p.before, int(m.A))
-		return
+	switch m.What {
+	case first.TellFirst:
+		p.id = int(m.A)
+	case first.TellStarted:
+		p.space = uint64(m.A)
 	}
-	p.id, p.space = int(m.A), uint64(m.B)
 }
 
 // translate says what happened in words.
@@ -187,6 +186,8 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 	switch m.What {
 	case first.TellListening:
 		return shim.Message{Listening: true}
+	case first.TellMask:
+		return shim.Message{Mask: true}
 	case first.TellHome:
 		return shim.Message{Home: true}
 	case first.TellStarted:
@@ -254,11 +255,11 @@ func (p *firstProcess) drain() error {
 // wait waits for all of them, and says how the last one ended.
 func (p *firstProcess) wait() (Status, error) {
 	p.mu.Lock()
-	before, id := p.before, p.id
-	p.before = nil
+	starter, id := p.starter, p.id
+	p.starter = 0
 	p.mu.Unlock()
-	for _, pid := range before {
-		if _, err := waitFor(pid); err != nil {
+	if starter != 0 {
+		if _, err := waitFor(starter); err != nil {
 			return Status{Code: -1}, err
 		}
 	}

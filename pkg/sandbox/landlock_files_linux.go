@@ -29,7 +29,7 @@ func (t *tree) grants() []shim.Grant {
 		}
 	}
 	if t.layers != nil {
-		for _, rel := range t.layers.Absent {
+		for _, rel := range t.layers.Hidden() {
 			g.hide(filepath.Join(t.layers.Host, rel))
 		}
 	}

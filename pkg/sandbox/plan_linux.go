@@ -113,7 +113,7 @@ type tree struct {
 	homes   []string        // of all users
 	unknown error           // what is to be guarded or hidden cannot be looked at
 	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
-	absent  map[string]bool // what is in layers.Absent
+	absent  map[string]bool // what is in layers.Absent and Later
 	unmade  []string        // directories of the home that are in there because there are none, and would have secrets in them
 
 	openModules  bool       // in submodules work goes on
@@ -255,7 +255,7 @@ func (t *tree) home() {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: homeWithin, Mode: 0o700})
 		return
 	}
-	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Absent: make([]string, 0, len(secret.Home))}
+	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Later: make([]string, 0, len(secret.Home))}
 	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
 	if p.Profile != Strict {
 		return

@@ -95,6 +95,10 @@ type box struct {
 	look      *look             // what does it
 	lock      *os.File          // of Policy.HomeState, or nil
 	memory    *memoryHome       // if the home's changes are in memory
+	layers    *shim.Layers      // of the home, nil if there is none
+	mu        sync.Mutex        // of what follows
+	mask      []int             // descriptors for layers.Hide, nil when that is done
+	late      error             // why the sandbox was ended after its command began
 	unmade    []string          // see tree
 	guardLock *os.File          // whoever has it keeps notes of the workspace's guard; or nil
 	ran       bool              // the command did
@@ -109,8 +113,9 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*P
 	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
 }
 
-// looseningDelay is how long a command has run when this process is given what makes many connections fast.
-const looseningDelay = 10 * time.Millisecond
+// settlingDelay is how long a command has run when all is done that only matters to those that go on: this process is given what makes
+// many connections fast, and the home hides what the host may make in it from then on.
+const settlingDelay = 10 * time.Millisecond
 
 // startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
 func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (*Process, error) {
@@ -137,7 +142,10 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	b.runs()
 	b.ran = true
 	first.Ready()
-	time.AfterFunc(looseningDelay, first.Loosen)
+	time.AfterFunc(settlingDelay, func() {
+		first.Loosen()
+		b.hideLater()
+	})
 	go b.hearEnd()
 	if b.look != nil && !p.own {
 		b.look.goAhead(b.writeSweep)
@@ -182,7 +190,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	if err := t.collectHome(); err != nil {
 		return nil, err
 	}
-	b.unmade = t.unmade
+	b.layers, b.unmade = t.layers, t.unmade
 	script := b.head.(*firstProcess)
 	if t.layers != nil {
 		t.layers.Shared = shared
@@ -281,6 +289,8 @@ func (b *box) hear() (shim.Message, error) {
 			if err := b.take(b, fds); err != nil {
 				return m, err
 			}
+		case m.Mask:
+			b.mask = fds
 		case m.Home:
 			if err := b.fillHome(fds); err != nil {
 				b.kill()
@@ -302,10 +312,35 @@ func (b *box) hearStart() error {
 		return unavailable(err)
 	case m.Failed != "":
 		return b.cannotBuild(m)
+	case b.layers != nil && len(b.mask) != 2:
+		b.kill()
+		return unavailable(errors.New("malformed message of the first process"))
 	case m.NoCommand != "":
 		return &NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier}
 	}
 	return nil
+}
+
+// hideLater hides of the home what the host has not made yet, and ends the sandbox if that cannot be: the host has made it meanwhile.
+func (b *box) hideLater() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mask == nil {
+		return
+	}
+	if err := b.layers.Hide(b.mask[0], b.mask[1]); err != nil {
+		b.late = fault.New(fault.SandboxUnavailable, "the sandbox was ended: %w", err).Hint("start again")
+		b.kill()
+	}
+	b.dropMask()
+}
+
+// dropMask closes the descriptors that hideLater needs.
+func (b *box) dropMask() {
+	for _, fd := range b.mask {
+		unix.Close(fd)
+	}
+	b.mask = nil
 }
 
 // hearEnd waits until it has ended, or until the head has.
@@ -383,7 +418,9 @@ func (b *box) waitCommand() (Status, error) {
 	if !told { // the head was killed, and all with it
 		st = ended
 	}
-	return st, errors.Join(err, b.drain())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return st, errors.Join(b.late, err, b.drain())
 }
 
 func (b *box) signalCommand(sig os.Signal) error {
@@ -396,6 +433,9 @@ func (b *box) signalCommand(sig os.Signal) error {
 
 func (b *box) close() {
 	b.keep()
+	b.mu.Lock()
+	b.dropMask()
+	b.mu.Unlock()
 	b.head.close()
 	for _, r := range b.refusals {
 		_ = r.Close()

@@ -22,14 +22,16 @@ type Beginning struct {
 	Socket  int // for messages both ways
 	started chan struct{}
 	unbound chan struct{}
-	starter int // the process that forks it
+	starter int // the process that was started to fork it, 0 if there is none
+	first   int // itself, 0 if the starter is to tell that
 	err     error
 }
 
-// Started waits until the process that forks the first one was started, and says which that is. It ends by itself.
-func (b *Beginning) Started() (pid int, err error) {
+// Started waits until the first process was forked, and says which that is; or until another one was started to fork it, which tells
+// that, and then ends.
+func (b *Beginning) Started() (starter, first int, err error) {
 	<-b.started
-	return b.starter, b.err
+	return b.starter, b.first, b.err
 }
 
 // Unbind is called when the first process has ended, or need not end with this one.
@@ -83,7 +85,13 @@ func init() {
 	case firstIs(arguments, Name):
 		forkAndEnd()
 	case runsSandbox(arguments):
-		early.Store(beginHere()) // if that is not possible somebody else begins one
+		if b := beginHere(); b != nil {
+			early.Store(b)
+			return
+		}
+		fallthrough // somebody else begins one
+	default:
+		widen()
 	}
 }
 
@@ -103,7 +111,7 @@ func beginHere() *Beginning {
 		syscall.Close(b.Socket)
 		return nil
 	}
-	b.starter = int(pid)
+	b.first = int(pid)
 	close(b.started)
 	quieten()
 	return b
@@ -113,7 +121,7 @@ func beginHere() *Beginning {
 // this one's.
 func forkAndEnd() {
 	pid, errno := fork(syscall.CLONE_PARENT, Socket, nil)
-	m := Message{What: TellMaker, A: uint32(pid)}
+	m := Message{What: TellFirst, A: uint32(pid)}
 	if errno != 0 {
 		m = Message{What: TellFailed, A: AtFork, B: uint32(errno)}
 	}
@@ -147,6 +155,8 @@ func Ready() {
 //go:norace
 //go:nocheckptr
 func forkAndLive(flags, theirs uintptr, own []memory, page uintptr) (pid uintptr, errno syscall.Errno) {
+	life.uid, _ = call(syscall.SYS_GETUID, 0, 0, 0, 0, 0, 0)
+	life.gid, _ = call(syscall.SYS_GETGID, 0, 0, 0, 0, 0, 0)
 	// A handler of Go's must not run in the copy.
 	life.packet[0] = ^uint64(0)
 	try(syscall.SYS_RT_SIGPROCMASK, setSignals, uintptr(unsafe.Pointer(&life.packet)), uintptr(unsafe.Pointer(&life.mask)), 8)
@@ -159,7 +169,10 @@ func forkAndLive(flags, theirs uintptr, own []memory, page uintptr) (pid uintptr
 		life.parents = processor()
 	}
 	if errno == 0 {
-		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+		pid, _, life.refused = syscall.RawSyscall6(syscall.SYS_CLONE, flags|syscall.CLONE_NEWUSER|syscall.CLONE_NEWPID|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+		if life.refused != 0 { // the copy says so, as it says all else that it cannot do
+			pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+		}
 	}
 	if errno == 0 && pid == 0 {
 		if theirs != socket {

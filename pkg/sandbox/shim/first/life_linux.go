@@ -15,21 +15,23 @@ const maxSlots = 1 << 13
 // life is all that the first process remembers. In every other process it is of no use. Addresses are numbers: a pointer that is
 // stored is a matter of Go's collector.
 var life struct {
-	packet   [8]uint64   // a message, or a few numbers or letters for the kernel
-	control  [8]uint64   // what descriptors of a message come in
-	stat     [18]uint64  // struct stat
-	files    [2]uint64   // the limit of open files that the command is to have, soft and hard
-	allowed  [128]uint64 // processors that it may run on
-	here     [128]uint64 // the one that it runs on
-	mayRun   uintptr     // the size of allowed in bytes, as far as the kernel knows of it; 0 if that was not to be had
-	parents  uintptr     // the processor that the parent ran on when it forked this process, if that is the one that gives orders
-	apart    bool        // this process runs on another one
-	mask     uint64      // signals that were blocked before
-	children uint64      // a set with SIGCHLD in it
-	scripts  uintptr     // how many the parent has sent
-	command  uintptr     // the command's process id, when there is one
-	execs    uintptr     // the error of execve that says most
-	report   uintptr     // in the command's process: the pipe on which it says why it is not the command; else 0
+	packet   [8]uint64     // a message, or a few numbers or letters for the kernel
+	control  [8]uint64     // what descriptors of a message come in
+	stat     [18]uint64    // struct stat
+	files    [2]uint64     // the limit of open files that the command is to have, soft and hard
+	allowed  [128]uint64   // processors that it may run on
+	here     [128]uint64   // the one that it runs on
+	mayRun   uintptr       // the size of allowed in bytes, as far as the kernel knows of it; 0 if that was not to be had
+	parents  uintptr       // the processor that the parent ran on when it forked this process, if that is the one that gives orders
+	apart    bool          // this process runs on another one
+	mask     uint64        // signals that were blocked before
+	uid, gid uintptr       // the user's, as the host has them
+	refused  syscall.Errno // why the kernel did not fork this process in namespaces of its own; 0 if it did
+	children uint64        // a set with SIGCHLD in it
+	scripts  uintptr       // how many the parent has sent
+	command  uintptr       // the command's process id, when there is one
+	execs    uintptr       // the error of execve that says most
+	report   uintptr       // in the command's process: the pipe on which it says why it is not the command; else 0
 	iov      struct{ base, length uintptr }
 	msg      struct {
 		name              uintptr
@@ -116,32 +118,20 @@ func text(s string) uintptr {
 	return uintptr(unsafe.Pointer(&life.text))
 }
 
-// live makes a sandbox's namespaces, becomes the first process in them, and carries out scripts: the one that is here
-// already, then those that the parent sends. It does not return.
-//
-// The namespaces are made by this process, and their first process is its child: making them takes a while, in which the parent goes on.
-// That child is the parent's nevertheless (CLONE_PARENT).
+// live makes what a sandbox has of its own besides what it was forked with, and carries out scripts: the one that is here already, then
+// those that the parent sends. It does not return.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func live(script unsafe.Pointer) {
+	try(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0)
+	// If the parent is gone by now, there will be no message, but the end of the socket.
 	stay()
 	if at, errno := makeNamespaces(); errno != 0 {
 		sayFailed(at, errno)
 		exit(1)
 	}
-	pid, errno := call(syscall.SYS_CLONE, syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-	if errno != 0 {
-		sayFailed(AtFork, errno)
-		exit(1)
-	}
-	if pid != 0 {
-		exit(0)
-	}
-	try(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0)
-	introduce()
-	// If the parent is gone by now, there will be no message, but the end of the socket.
 	obey(script)
 }
 
@@ -236,7 +226,7 @@ func roam() {
 	}
 }
 
-// makeNamespaces makes all but the process itself, which is to be the first one's parent.
+// makeNamespaces makes those that this process was not forked in: that takes a while, in which the parent goes on.
 //
 //go:nosplit
 //go:norace
@@ -252,22 +242,23 @@ func makeNamespaces() (at uintptr, errno syscall.Errno) {
 	life.packet[0], life.packet[1] = life.files[1], life.files[1]
 	try(syscall.SYS_PRLIMIT64, 0, limitFiles, uintptr(unsafe.Pointer(&life.packet)), 0)
 
-	uid, _ := call(syscall.SYS_GETUID, 0, 0, 0, 0, 0, 0)
-	gid, _ := call(syscall.SYS_GETGID, 0, 0, 0, 0, 0, 0)
-	if _, errno = call(syscall.SYS_UNSHARE, syscall.CLONE_NEWUSER, 0, 0, 0, 0, 0); errno != 0 {
-		return AtUserNamespace, errno
+	if life.refused != 0 {
+		if _, errno = call(syscall.SYS_UNSHARE, syscall.CLONE_NEWUSER, 0, 0, 0, 0, 0); errno != 0 {
+			return AtUserNamespace, errno
+		}
+		return AtNamespaces, life.refused
 	}
 	// One id of each kind is known there, the user's own: files look inside as they do outside.
 	if errno = writeFile("/proc/self/setgroups", copyText("deny", 0)); errno != 0 {
 		return AtIDs, errno
 	}
-	if errno = writeFile("/proc/self/uid_map", mapping(uid)); errno != 0 {
+	if errno = writeFile("/proc/self/uid_map", mapping(life.uid)); errno != 0 {
 		return AtIDs, errno
 	}
-	if errno = writeFile("/proc/self/gid_map", mapping(gid)); errno != 0 {
+	if errno = writeFile("/proc/self/gid_map", mapping(life.gid)); errno != 0 {
 		return AtIDs, errno
 	}
-	_, errno = call(syscall.SYS_UNSHARE, syscall.CLONE_NEWNS|syscall.CLONE_NEWPID|syscall.CLONE_NEWNET|syscall.CLONE_NEWIPC|syscall.CLONE_NEWUTS|cloneNewCgroup, 0, 0, 0, 0, 0)
+	_, errno = call(syscall.SYS_UNSHARE, syscall.CLONE_NEWNS|syscall.CLONE_NEWNET|syscall.CLONE_NEWIPC|syscall.CLONE_NEWUTS|cloneNewCgroup, 0, 0, 0, 0, 0)
 	return AtNamespaces, errno
 }
 
@@ -278,26 +269,17 @@ func makeNamespaces() (at uintptr, errno syscall.Errno) {
 //go:nocheckptr
 func letters() *[64]byte { return (*[64]byte)(unsafe.Pointer(&life.packet)) }
 
-// introduce tells the parent which process this is, as long as it has the host's /proc, which knows.
+// space is the inode number of the process namespace, 0 if that is not to be had.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func introduce() {
+func space() uintptr {
 	const inodeAt = 8 // in struct stat
-	n, errno := call(syscall.SYS_READLINKAT, atCwd, text("/proc/self"), uintptr(unsafe.Pointer(&life.packet)), unsafe.Sizeof(life.packet), 0, 0)
-	pid := uintptr(0)
-	for i := uintptr(0); errno == 0 && i < n; i++ {
-		pid = pid*10 + uintptr(letters()[i]-'0')
+	if _, errno := call(sysNewfstatat, atCwd, text("/proc/self/ns/pid"), uintptr(unsafe.Pointer(&life.stat)), 0, 0, 0); errno != 0 {
+		return 0
 	}
-	if errno == 0 {
-		_, errno = call(sysNewfstatat, atCwd, text("/proc/self/ns/pid"), uintptr(unsafe.Pointer(&life.stat)), 0, 0, 0)
-	}
-	if errno != 0 {
-		sayFailed(AtPreparation, errno)
-		exit(1)
-	}
-	say(TellFirst, pid, uintptr(*(*uint64)(unsafe.Add(unsafe.Pointer(&life.stat), inodeAt))), 0)
+	return uintptr(*(*uint64)(unsafe.Add(unsafe.Pointer(&life.stat), inodeAt)))
 }
 
 // mapping writes "id id 1" into packet and returns its length.
@@ -656,13 +638,14 @@ func start() (inCommand bool, errno syscall.Errno) {
 	life.command = pid
 	roam()
 	try(syscall.SYS_CLOSE, writer, 0, 0, 0)
+	which := space() // there is time now
 	n, _ := call(syscall.SYS_READ, reader, uintptr(unsafe.Pointer(&life.said)), unsafe.Sizeof(life.said), 0, 0, 0)
 	try(syscall.SYS_CLOSE, reader, 0, 0, 0)
 	if n != 0 {
 		sayFailed(uintptr(life.said[0])+AtStep+life.scripts*NextScript, syscall.Errno(life.said[1]))
 		exit(1)
 	}
-	say(TellStarted, 0, 0, 0)
+	say(TellStarted, which, 0, 0)
 	return false, 0
 }
 

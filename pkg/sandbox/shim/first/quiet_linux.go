@@ -5,28 +5,33 @@ import (
 	"sync/atomic"
 	"syscall"
 	"unsafe"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first/narrow"
 )
 
 // Until the command runs, this process does one thing after the other, and shares the processors with the first process. What Go's runtime
 // does besides would take time from both: threads that look for work, and the monitor (sysmon), a thread that a timer wakes every 70
 // microseconds.
 
-// processors is how many this process may use, 0 if it need not be told.
-var processors atomic.Int32
+// narrowed tells that this process has one processor only.
+var narrowed atomic.Bool
 
 // quieten is for a program that has just begun, on its main thread.
 func quieten() {
-	processors.Store(int32(runtime.GOMAXPROCS(1)))
+	narrowed.Store(true)
 	if findMonitor() {
 		delayTimers(monitor.thread, monitorDelay)
 	}
 }
 
+// widen gives this process all its processors.
+func widen() { runtime.GOMAXPROCS(narrow.Usual) }
+
 // Loosen gives this process all its processors, and the runtime its monitor, which it does without from Begin on. That takes some threads
 // and their time, which a command that ends at once would have to wait for.
 func Loosen() {
-	if n := processors.Swap(0); n > 0 {
-		runtime.GOMAXPROCS(int(n))
+	if narrowed.Swap(false) {
+		widen()
 		if monitor.thread != 0 {
 			hurry()
 		}

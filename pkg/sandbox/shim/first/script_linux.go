@@ -1,7 +1,6 @@
 package first
 
 import (
-	"iter"
 	"syscall"
 	"unsafe"
 )
@@ -253,14 +252,14 @@ func (s *Script) Paths(slots ...Slot) Arg {
 }
 
 // Links makes links of a file in a directory, in another one: one is like the other.
-func (s *Script) Links(from Slot, file Arg, to Slot, names iter.Seq[string]) {
+func (s *Script) Links(from Slot, file Arg, to Slot, names []string) {
 	size := 1
-	for name := range names {
+	for _, name := range names {
 		size += len(name) + 1
 	}
 	list := s.room(size, 1)
 	at := list
-	for name := range names {
+	for _, name := range names {
 		at += copy(s.data[at:], name)
 		s.data[at] = 0
 		at++
