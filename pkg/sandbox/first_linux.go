@@ -81,6 +81,11 @@ func (p *firstProcess) writeHome(h *shim.Layers, strict bool) error {
 	return p.write(func(s *shim.Script) error { return s.Home(h, strict) })
 }
 
+// writeMounts sends what is mounted, as far as that is known.
+func (p *firstProcess) writeMounts(mounts []shim.Mount, strict bool) error {
+	return p.write(func(s *shim.Script) error { return s.Mounts(mounts, strict) })
+}
+
 // writeFiles sends all but the end.
 func (p *firstProcess) writeFiles(pl *shim.Plan) error {
 	return p.write(func(s *shim.Script) error {

@@ -35,9 +35,7 @@ func (t *tree) plan(c *Command) *shim.Plan {
 	if pl.Dir == "" {
 		pl.Dir = p.Workspace
 	}
-	pl.Mounts = slices.AppendSeq(make([]shim.Mount, 0, len(t.ops)), maps.Values(t.ops))
-	// A parent's path is a prefix of its child's, so this order makes parents first.
-	slices.SortFunc(pl.Mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
+	pl.Mounts = parentsFirst(slices.AppendSeq(make([]shim.Mount, 0, len(t.ops)), maps.Values(t.ops)))
 	return pl
 }
 
@@ -64,30 +62,44 @@ func (t *tree) complete() error {
 	return nil
 }
 
-// collect finds out what is shown and what is hidden, in every tier; prune then leaves out what that makes idle.
+// collect finds out what is shown and what is hidden, in every tier; prune then leaves out what that makes idle. The first process can begin
+// after each part of it.
 func (t *tree) collect() error {
-	if err := t.collectHome(); err != nil {
+	t.collectHome()
+	if err := t.collectSystem(); err != nil {
 		return err
 	}
 	return t.collectRest()
 }
 
 // collectHome finds out what matters to the home's layers, which are complete then.
-func (t *tree) collectHome() error {
-	if err := t.system(); err != nil {
-		return fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
-	}
+func (t *tree) collectHome() {
 	t.home()
 	t.binds()
-	t.guard()
 	t.hidesOfHome()
 	t.pruneHome()
 	t.sealed = true
+}
+
+// collectSystem adds what is shown whatever the policy says: what that has named is there already.
+func (t *tree) collectSystem() error {
+	named := maps.Clone(t.ops)
+	if err := t.system(); err != nil {
+		return fault.New(fault.SandboxUnavailable, "read the root directory: %w", err)
+	}
+	maps.Copy(t.ops, named)
 	return nil
 }
 
 // collectRest finds out the rest.
 func (t *tree) collectRest() (err error) {
+	t.guard()
+	if t.reopened {
+		t.hidesOfHome()
+	}
+	for _, later := range t.postponed {
+		later()
+	}
 	if t.mounts, err = mountPoints(); err != nil {
 		return fault.New(fault.SandboxUnavailable, "find what is mounted: %w", err)
 	}
@@ -99,22 +111,25 @@ func (t *tree) collectRest() (err error) {
 
 // tree collects mount operations, one for each path.
 type tree struct {
-	policy  *Policy
-	ops     map[string]shim.Mount
-	layers  *shim.Layers
-	sealed  bool     // the layers are complete, and may be in use
-	deny    []string // Private, HomeState and DenyRead, also resolved
-	view    *view
-	sweep   sweep           // what is to be guarded and cannot be a mount
-	top     string          // the workspace, if it is to be guarded
-	looked  map[string]bool // by directory: its repository is guarded
-	guarded map[string]bool // by path: it is read-only because programs of the host execute it
-	mounts  []mountPoint    // read when the first process has something else to do than to mount, which others wait for
-	homes   []string        // of all users
-	unknown error           // what is to be guarded or hidden cannot be looked at
-	masked  map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
-	absent  map[string]bool // what is in layers.Absent and Later
-	unmade  []string        // directories of the home that are in there because there are none, and would have secrets in them
+	policy *Policy
+	ops    map[string]shim.Mount
+	layers *shim.Layers
+	sealed bool // the layers are complete, and may be in use
+	// Before that nothing is hidden but by them: what is guarded counts as named by the policy, and is found out later.
+	postponed []func()
+	reopened  bool     // since then something of the host was mounted in the home
+	deny      []string // Private, HomeState and DenyRead, also resolved
+	view      *view
+	sweep     sweep           // what is to be guarded and cannot be a mount
+	top       string          // the workspace, if it is to be guarded
+	looked    map[string]bool // by directory: its repository is guarded
+	guarded   map[string]bool // by path: it is read-only because programs of the host execute it
+	mounts    []mountPoint    // read when the first process has something else to do than to mount, which others wait for
+	homes     []string        // of all users
+	unknown   error           // what is to be guarded or hidden cannot be looked at
+	masked    map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
+	absent    map[string]bool // what is in layers.Absent and Later
+	unmade    []string        // directories of the home that are in there because there are none, and would have secrets in them
 
 	openModules  bool       // in submodules work goes on
 	noMounts     bool       // it is for a tier without mounts
@@ -141,7 +156,30 @@ func newTree(p *Policy) (*tree, error) {
 	return t, nil
 }
 
-func (t *tree) set(op shim.Mount) { t.ops[op.Path] = op }
+func (t *tree) set(op shim.Mount) {
+	if t.sealed && (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) && t.inHome(op.Path) {
+		t.reopened = true
+	}
+	t.ops[op.Path] = op
+}
+
+// known are the mounts that are known so far, but for those in the home, and are not likely to be others in the end.
+func (t *tree) known() []shim.Mount {
+	mounts := make([]shim.Mount, 0, len(t.ops))
+	for path, op := range t.ops {
+		if t.layers == nil || path == t.layers.Host || !within(path, t.layers.Host) {
+			mounts = append(mounts, op)
+		}
+	}
+	return parentsFirst(mounts)
+}
+
+// parentsFirst sorts mounts.
+func parentsFirst(mounts []shim.Mount) []shim.Mount {
+	// A parent's path is a prefix of its child's.
+	slices.SortFunc(mounts, func(a, b shim.Mount) int { return strings.Compare(a.Path, b.Path) })
+	return mounts
+}
 
 func (t *tree) denied(path string) (by string, ok bool) {
 	for _, d := range t.deny {

@@ -187,9 +187,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.collectHome(); err != nil {
-		return nil, err
-	}
+	t.collectHome()
 	b.layers, b.unmade = t.layers, t.unmade
 	script := b.head.(*firstProcess)
 	if t.layers != nil {
@@ -197,6 +195,12 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 		if err := script.writeHome(t.layers, b.policy.Profile == Strict); err != nil {
 			return nil, fmt.Errorf("send the plan: %w", err)
 		}
+	}
+	if err := t.collectSystem(); err != nil {
+		return nil, err
+	}
+	if err := script.writeMounts(t.known(), b.policy.Profile == Strict); err != nil {
+		return nil, fmt.Errorf("send the plan: %w", err)
 	}
 	if err := t.collectRest(); err != nil {
 		return nil, err
@@ -406,10 +410,13 @@ func (b *box) waitCommand() (Status, error) {
 	st := Status{Code: m.Code, Signal: m.Signal}
 	if told && m.Alone {
 		err := b.drain()
-		b.close()
-		// Taking the empty namespaces apart takes the kernel longer than the rest of the end, and whoever waits for it may have the only
-		// processor.
-		go func() { _, _ = b.wait() }()
+		b.leave()
+		// Taking empty namespaces apart, and closing what leads there, takes longer than the rest of the end. A process that ends now has the
+		// kernel do that when nobody waits any more.
+		time.AfterFunc(settlingDelay, func() {
+			b.disconnect()
+			_, _ = b.wait()
+		})
 		return st, err
 	}
 	defer b.close()
@@ -432,15 +439,25 @@ func (b *box) signalCommand(sig os.Signal) error {
 }
 
 func (b *box) close() {
+	b.disconnect()
+	b.leave()
+}
+
+// disconnect ends all that goes to and from the sandbox.
+func (b *box) disconnect() {
 	b.keep()
-	b.mu.Lock()
-	b.dropMask()
-	b.mu.Unlock()
 	b.head.close()
+	b.gateway.Close()
+}
+
+// leave notes what was refused last, and puts in order what the sandbox has changed.
+func (b *box) leave() {
 	for _, r := range b.refusals {
 		_ = r.Close()
 	}
-	b.gateway.Close()
+	b.mu.Lock()
+	b.dropMask()
+	b.mu.Unlock()
 	b.takeAway()
 	b.leaveHome()
 	for _, lock := range []*os.File{b.guardLock, b.lock} {

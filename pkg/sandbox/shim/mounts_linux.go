@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -16,15 +17,8 @@ import (
 
 // files carries out the plan's mounts and makes the result the root directory.
 func (b *builder) files() error {
-	b.openSources()
-	b.Topic("files: new root", "")
-	b.root = b.TreeMount(first.RootDir).Result()
-	b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
-	for _, op := range b.plan.Mounts {
-		b.Topic("files: "+string(op.Kind), op.Path)
-		if err := b.mount(op); err != nil {
-			return fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
-		}
+	if err := b.mountAll(b.plan.Mounts); err != nil {
+		return err
 	}
 	b.Topic("files: make read-only", "")
 	for _, mnt := range append(b.readers, b.root) {
@@ -35,13 +29,50 @@ func (b *builder) files() error {
 	return nil
 }
 
-// openSources opens what the plan takes from the host, as it is, without following links: the parent has followed them.
-func (b *builder) openSources() {
-	for _, op := range b.plan.Mounts {
+// mountAll mounts, in the new root, what is not mounted yet, parents first, and again what is in something else that is.
+func (b *builder) mountAll(mounts []Mount) error {
+	if b.root == 0 {
+		b.Topic("files: new root", "")
+		b.root = b.TreeMount(first.RootDir).Result()
+		b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	}
+	todo, more := b.notMounted(mounts), len(b.mounted) > 0
+	for _, op := range todo { // as it is, without following links: the parent has followed them
 		if op.Kind == ReadOnly || op.Kind == ReadWrite {
 			b.source(op.Source)
 		}
 	}
+	for _, op := range todo {
+		if more {
+			b.forget(op.Path)
+		}
+		b.Topic("files: "+string(op.Kind), op.Path)
+		if err := b.mount(op); err != nil {
+			return fmt.Errorf("%s %s: %w", op.Kind, op.Path, err)
+		}
+		b.mounted[op.Path] = op
+	}
+	return nil
+}
+
+func (b *builder) notMounted(mounts []Mount) []Mount {
+	if len(b.mounted) == 0 {
+		return mounts
+	}
+	var todo []Mount
+	mounting := map[string]bool{}
+	for _, op := range mounts {
+		old, there := b.mounted[op.Path]
+		covered := false
+		for dir := path.Dir(op.Path); !covered && dir != "/"; dir = path.Dir(dir) {
+			covered = mounting[dir]
+		}
+		if !there || covered || !op.same(old) {
+			mounting[op.Path] = true
+			todo = append(todo, op)
+		}
+	}
+	return todo
 }
 
 // source opens one thing of the host, once.
@@ -51,6 +82,13 @@ func (b *builder) source(path string) first.Slot {
 		b.sources[path] = b.Open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
 	}
 	return b.sources[path]
+}
+
+// forget forgets what was put in a place that is covered now.
+func (b *builder) forget(dir string) {
+	within := func(path string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+	maps.DeleteFunc(b.mounted, func(path string, _ Mount) bool { return within(path) })
+	maps.DeleteFunc(b.ours, func(path string, _ bool) bool { return within(path) })
 }
 
 func (b *builder) mount(op Mount) error {
@@ -71,7 +109,6 @@ func (b *builder) mount(op Mount) error {
 		b.dev(op.Path)
 	case Home:
 		b.attach(b.home, op.Path, true)
-		b.Close(b.home)
 	case Symlink:
 		b.parents(op.Path)
 		b.Call(unix.SYS_SYMLINKAT, b.Text(op.Source), first.In(b.root), b.Text(relative(op.Path)))
@@ -98,10 +135,8 @@ func (b *builder) parents(p string) (ours bool) {
 	if !b.parents(dir) {
 		return false
 	}
-	for _, op := range b.plan.Mounts { // mounted by now: parents come first
-		if op.Path == dir {
-			return false
-		}
+	if _, ok := b.mounted[dir]; ok { // by now: parents come first
+		return false
 	}
 	b.Call(unix.SYS_MKDIRAT, first.In(b.root), b.Text(relative(dir)), first.Value(0o755))
 	b.ours[dir] = true

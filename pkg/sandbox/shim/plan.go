@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"bytes"
 	"os"
 	"slices"
 )
@@ -75,6 +76,12 @@ type Mount struct {
 	Mode   os.FileMode
 	Also   []string // of a File: further paths of it
 	Blank  Blank    // what a hidden path is covered with
+}
+
+// same tells whether two mounts are.
+func (m Mount) same(other Mount) bool {
+	return m.Kind == other.Kind && m.Path == other.Path && m.Source == other.Source && m.Mode == other.Mode && m.Blank == other.Blank &&
+		bytes.Equal(m.Data, other.Data) && slices.Equal(m.Also, other.Also)
 }
 
 // Blank is what a hidden path is covered with.

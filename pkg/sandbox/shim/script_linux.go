@@ -25,13 +25,23 @@ type Script struct{ b *builder }
 
 // NewScript begins one, in ScriptMemory bytes.
 func NewScript(memory []byte) *Script {
-	return &Script{&builder{Script: first.NewScript(memory, forSteps, first.Generally), sources: map[string]first.Slot{}, ours: map[string]bool{"/": true}}}
+	return &Script{&builder{Script: first.NewScript(memory, forSteps, first.Generally), sources: map[string]first.Slot{}, mounted: map[string]Mount{}, ours: map[string]bool{"/": true}}}
 }
 
-// Home writes how the home is put together, which Files then mounts.
+// Home writes how the home is put together, which is then mounted.
 func (s *Script) Home(h *Layers, strict bool) error {
 	s.b.strict = strict
 	if err := s.b.makeHome(h); err != nil {
+		return err
+	}
+	s.b.Await()
+	return nil
+}
+
+// Mounts writes what is mounted, as far as that is known. Files may say otherwise.
+func (s *Script) Mounts(mounts []Mount, strict bool) error {
+	s.b.strict = strict
+	if err := s.b.mountAll(mounts); err != nil {
 		return err
 	}
 	s.b.Await()
@@ -78,13 +88,14 @@ func (s *Script) Failure(at int) (text string, executing bool) {
 	return first.Failure(at, s.b.Script), s.b.Executes(at - first.AtStep - first.NextScript)
 }
 
-// builder writes a script. Everything of the host that is to be seen inside is opened before the first mount, and
-// from then on named by descriptor only: a path that changes meanwhile changes nothing.
+// builder writes a script. Everything of the host that is to be seen inside is opened once, and from then on named by descriptor only: a
+// path that changes meanwhile changes nothing. Mounts are put in a tree that is nowhere on the way to what is opened.
 type builder struct {
 	*first.Script
 	plan    *Plan
 	root    first.Slot            // the new root
 	sources map[string]first.Slot // of the host, by path
+	mounted map[string]Mount      // what is, by path
 	ours    map[string]bool       // directories of the new root with nothing in them but what was put there
 	own     int                   // how many directories of first.Tree are used for such
 	given   int                   // how many files are given
@@ -218,7 +229,6 @@ func (b *builder) dropPrivileges() {
 	}
 	// Memory and descriptors of PID 1 are not for the command to see, though it has the same uid.
 	prctl(unix.PR_SET_DUMPABLE, none())
-	b.DropBounding() // none can come back
 	prctl(unix.PR_SET_SECUREBITS, first.Value(lockedBits))
 	prctl(unix.PR_CAP_AMBIENT, first.Value(unix.PR_CAP_AMBIENT_CLEAR_ALL))
 	b.Call(unix.SYS_CAPSET, b.Data(first.AsBytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})), b.Data(first.AsBytes(&[2]unix.CapUserData{})))

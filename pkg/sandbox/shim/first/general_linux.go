@@ -77,6 +77,8 @@ func general(memory []byte) (*Script, error) {
 	s.Call(syscall.SYS_MKNODAT, In(Tree), s.Text(Whiteout), Value(syscall.S_IFCHR), Value(0))
 	proc(s)
 	dev(s)
+	s.Topic("drop privileges", "")
+	s.DropBounding() // of those that are given up later none can come back
 	_, err := s.Finish()
 	return s, err
 }

@@ -1,0 +1,63 @@
+package shim
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What is known early is mounted early. In the end everything has to be as if it had been mounted at once.
+func TestMountsInParts(t *testing.T) {
+	ro := func(path string) Mount { return Mount{Kind: ReadOnly, Path: path, Source: path} }
+	rw := func(path string) Mount { return Mount{Kind: ReadWrite, Path: path, Source: path} }
+	tmp := func(path string) Mount { return Mount{Kind: Tmp, Path: path, Mode: 0o755} }
+	hide := func(path string, with Blank) Mount { return Mount{Kind: Hide, Path: path, Blank: with} }
+	file := func(path, data string) Mount { return Mount{Kind: File, Path: path, Data: []byte(data)} }
+	for name, test := range map[string]struct {
+		early, all []Mount
+		late       string
+	}{
+		"all known":          {[]Mount{ro("/a"), tmp("/t"), file("/t/f", "x")}, []Mount{ro("/a"), tmp("/t"), file("/t/f", "x")}, ""},
+		"nothing known":      {nil, []Mount{ro("/a"), rw("/a/b")}, "ro /a, rw /a/b"},
+		"more":               {[]Mount{ro("/a"), rw("/w")}, []Mount{ro("/a"), hide("/a/s", BlankFile), rw("/w"), ro("/w/.git")}, "hide /a/s, ro /w/.git"},
+		"another kind":       {[]Mount{ro("/a"), rw("/w")}, []Mount{hide("/a", BlankDir), rw("/w")}, "hide /a"},
+		"another content":    {[]Mount{tmp("/t"), file("/t/f", "x")}, []Mount{tmp("/t"), file("/t/f", "y")}, "file /t/f"},
+		"around one":         {[]Mount{rw("/h/u/w")}, []Mount{hide("/h/u", BlankParent), rw("/h/u/w")}, "hide /h/u, rw /h/u/w"},
+		"over some":          {[]Mount{ro("/a"), rw("/a/b"), rw("/a/b/c"), tmp("/t")}, []Mount{hide("/a", BlankParent), rw("/a/b"), rw("/a/b/c"), tmp("/t")}, "hide /a, rw /a/b, rw /a/b/c"},
+		"beside one in name": {[]Mount{ro("/a"), ro("/a-b"), rw("/a/c")}, []Mount{hide("/a", BlankParent), ro("/a-b"), rw("/a/c")}, "hide /a, rw /a/c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewScript(make([]byte, ScriptMemory))
+			if err := s.b.mountAll(test.early); err != nil {
+				t.Fatal(err)
+			}
+			_, before := s.mounts(0)
+			if err := s.b.mountAll(test.all); err != nil {
+				t.Fatal(err)
+			}
+			late, _ := s.mounts(before)
+			if got := strings.Join(late, ", "); got != test.late {
+				t.Errorf("later it mounts %s, not %s", got, test.late)
+			}
+			if len(s.b.mounted) != len(test.all) {
+				t.Errorf("it takes for mounted %v", s.b.mounted)
+			}
+		})
+	}
+}
+
+// mounts is what a script mounts from a step on, by kind and path, as its topics say, and how many steps there are.
+func (s *Script) mounts(from int) (list []string, steps int) {
+	last := ""
+	for at := from; ; at++ {
+		about, number := s.b.About(at)
+		if about == "" && number == 0 {
+			return list, at
+		}
+		kind, path, _ := strings.Cut(strings.TrimPrefix(about, "files: "), " ")
+		if about != last && slices.Contains([]Kind{ReadOnly, ReadWrite, Hide, Tmp, File}, Kind(kind)) {
+			list = append(list, kind+" "+path)
+		}
+		last = about
+	}
+}
