@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -22,7 +23,8 @@ type host struct {
 	t       *testing.T
 	policy  Policy
 	env     []string
-	outside []string // the environment of attacks without a sandbox, if it is another one
+	outside []string      // the environment of attacks without a sandbox, if it is another one
+	limit   time.Duration // how long a command may take: a minute if that is 0
 }
 
 // tierVariable names the tier that the tests are run in, when it is not namespaces.
@@ -127,7 +129,7 @@ func (h *host) start(ctx context.Context, out io.Writer, args ...string) (*Proce
 // run runs a command to its end.
 func (h *host) run(args ...string) result {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), cmp.Or(h.limit, time.Minute))
 	defer cancel()
 	var out bytes.Buffer
 	p, err := h.start(ctx, &out, args...)

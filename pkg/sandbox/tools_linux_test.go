@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // realTool is a program of everyday work with what it needs from the host, and what it does in two turns: cold, and
@@ -131,6 +132,7 @@ func (tool realTool) host(t *testing.T) *host {
 		}
 	}
 	h := newHost(t)
+	h.limit = 10 * time.Minute // they compile all that they need, while other tests run
 	for path, text := range tool.files {
 		if rel, home := strings.CutPrefix(path, "~/"); home {
 			h.write(rel, text)
