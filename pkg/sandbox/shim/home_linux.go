@@ -125,7 +125,7 @@ func (h *Layers) Hide(mask, tree int) error {
 	for _, name := range h.Later {
 		var st unix.Stat_t
 		if err := unix.Lstat(h.Host+"/"+name, &st); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-			return fmt.Errorf("hide %s: it was made just now", path.Join(h.Host, name))
+			return fmt.Errorf("%s was made when it had just begun, and may have been seen", path.Join(h.Host, name))
 		}
 	}
 	return nil
