@@ -352,6 +352,32 @@ func TestStreamsAreNoWayOut(t *testing.T) {
 	}
 }
 
+// What is shown because work in the repository needs it, or read-only because the host executes it, is hidden all the same if it is denied.
+func TestDeniedInARepository(t *testing.T) {
+	for name, linked := range map[string]bool{"the workspace's": false, "that of a linked worktree": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.repository()
+			git := filepath.Join(h.policy.Workspace, ".git")
+			if linked {
+				work := filepath.Join(h.policy.Home, "src", "linked")
+				h.git(h.policy.Workspace, "worktree", "add", "-q", work)
+				h.policy.Workspace = work
+			}
+			var attacks []attack
+			for _, path := range []string{"hooks/secret", "key", "keys/deep/key"} {
+				h.policy.DenyRead = append(h.policy.DenyRead, filepath.Join(git, strings.SplitN(path, "/deep", 2)[0]))
+				h.write("src/project/.git/"+path, "SECRET")
+				attacks = append(attacks, attack{path, "grep SECRET '" + filepath.Join(git, path) + "' && echo GOT", true})
+			}
+			h.refuse(attacks)
+			if testTier() != Landlock { // there nothing can be made beside what has no rule
+				h.sh("git status --porcelain; echo x > x; git add x; git -c user.name=u -c user.email=u@x commit -qm x")
+			}
+		})
+	}
+}
+
 func TestHiddenPathCannotBeRenamedIntoSight(t *testing.T) {
 	h := newHost(t)
 	secret := h.write("src/project/conf/deep/prod.key", "SECRET")
