@@ -339,6 +339,13 @@ func (b *box) hideLater() {
 	b.dropMask()
 }
 
+// endedEarly is why the sandbox was ended by hideLater, if it was.
+func (b *box) endedEarly() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.late
+}
+
 // dropMask closes the descriptors that hideLater needs.
 func (b *box) dropMask() {
 	for _, fd := range b.mask {
@@ -409,7 +416,7 @@ func (b *box) waitCommand() (Status, error) {
 	m, told := <-b.ended
 	st := Status{Code: m.Code, Signal: m.Signal}
 	if told && m.Alone {
-		err := b.drain()
+		err := errors.Join(b.endedEarly(), b.drain())
 		b.leave()
 		// Taking empty namespaces apart, and closing what leads there, takes longer than the rest of the end. A process that ends now has the
 		// kernel do that when nobody waits any more.
@@ -425,9 +432,7 @@ func (b *box) waitCommand() (Status, error) {
 	if !told { // the head was killed, and all with it
 		st = ended
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return st, errors.Join(b.late, err, b.drain())
+	return st, errors.Join(b.endedEarly(), err, b.drain())
 }
 
 func (b *box) signalCommand(sig os.Signal) error {
