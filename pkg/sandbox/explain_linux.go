@@ -40,7 +40,7 @@ func (p *Policy) ExplainPaths(tier Tier) ([]Verdict, error) {
 	}
 	paths := slices.Concat(slices.Collect(maps.Keys(t.ops)), t.deny, t.sweep.absent)
 	if t.layers != nil {
-		for _, rel := range t.layers.Hidden() {
+		for _, rel := range t.layers.Absent {
 			paths = append(paths, filepath.Join(t.layers.Host, rel))
 		}
 	}
@@ -178,7 +178,7 @@ func (t *tree) verdict(path string) Verdict {
 		rel, _ := filepath.Rel(t.layers.Host, path)
 		for r := rel; r != "."; r = filepath.Dir(r) {
 			// A directory that there is not may be made in the sandbox, but what would be a secret in it will not come from the host.
-			if slices.Contains(t.layers.Hidden(), r) && !slices.Contains(t.unmade, r) || t.absentAbove(r) && isSecret(r) {
+			if slices.Contains(t.layers.Absent, r) && !slices.Contains(t.unmade, r) || t.absentAbove(r) && isSecret(r) {
 				return Verdict{Access: AccessAbsent, Rule: "a secret", Flag: "--allow-read " + path}
 			}
 		}

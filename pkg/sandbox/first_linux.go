@@ -169,21 +169,25 @@ func (p *firstProcess) receive() (shim.Message, []int, error) {
 		if !ok {
 			return shim.Message{}, fds, errors.New("malformed message of the first process")
 		}
-		if p.know(m); m.What != first.TellFirst {
+		if !p.know(m) {
 			return p.translate(m), fds, nil
 		}
 	}
 }
 
-func (p *firstProcess) know(m first.Message) {
+// know takes what is said of the first process itself. It tells whether that was it.
+func (p *firstProcess) know(m first.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch m.What {
 	case first.TellFirst:
 		p.id = int(m.A)
-	case first.TellStarted:
+	case first.TellSpace:
 		p.space = uint64(m.A)
+	default:
+		return false
 	}
+	return true
 }
 
 // translate says what happened in words.
@@ -191,8 +195,6 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 	switch m.What {
 	case first.TellListening:
 		return shim.Message{Listening: true}
-	case first.TellMask:
-		return shim.Message{Mask: true}
 	case first.TellHome:
 		return shim.Message{Home: true}
 	case first.TellStarted:

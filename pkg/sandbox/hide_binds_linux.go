@@ -98,7 +98,7 @@ func (t *tree) hiddenPaths() []string {
 		}
 	}
 	if t.layers != nil {
-		for _, rel := range t.layers.Hidden() {
+		for _, rel := range t.layers.Absent {
 			paths = append(paths, t.layers.Host+"/"+rel)
 		}
 	}

@@ -197,11 +197,7 @@ func (t *tree) whiteout(rel string, outright bool) {
 		return
 	}
 	t.absent[rel] = true
-	if _, err := t.view.lstat(t.layers.Host + "/" + rel); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		t.layers.Later = append(t.layers.Later, rel)
-	} else {
-		t.layers.Absent = append(t.layers.Absent, rel)
-	}
+	t.layers.Absent = append(t.layers.Absent, rel)
 }
 
 // maskAbove has the directories above a path of the home in the mask layer. It tells whether they are there, or are to be made outright.
@@ -268,7 +264,6 @@ func (t *tree) pruneHome() {
 		return
 	}
 	t.layers.Absent = slices.DeleteFunc(t.layers.Absent, t.absentAbove)
-	t.layers.Later = slices.DeleteFunc(t.layers.Later, t.absentAbove)
 	t.layers.Dirs = slices.DeleteFunc(t.layers.Dirs, func(d shim.DirMode) bool { return t.isAbsent(d.Path) })
 }
 

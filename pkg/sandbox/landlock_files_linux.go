@@ -29,7 +29,7 @@ func (t *tree) grants() []shim.Grant {
 		}
 	}
 	if t.layers != nil {
-		for _, rel := range t.layers.Hidden() {
+		for _, rel := range t.layers.Absent {
 			g.hide(filepath.Join(t.layers.Host, rel))
 		}
 	}

@@ -115,9 +115,9 @@ type tree struct {
 	ops    map[string]shim.Mount
 	layers *shim.Layers
 	sealed bool // the layers are complete, and may be in use
-	// Before that nothing is hidden but by them: what is guarded counts as named by the policy, and is found out later.
+	// Until sealed only the layers hide. Other hides wait here, for the guard: what that has made read-only counts as named by the policy.
 	postponed []func()
-	reopened  bool     // since then something of the host was mounted in the home
+	reopened  bool     // since sealed something of the host was mounted in the home
 	deny      []string // Private, HomeState and DenyRead, also resolved
 	view      *view
 	sweep     sweep           // what is to be guarded and cannot be a mount
@@ -128,7 +128,7 @@ type tree struct {
 	homes     []string        // of all users
 	unknown   error           // what is to be guarded or hidden cannot be looked at
 	masked    map[string]bool // directories of the home that are in layers.Dirs with all above them, or need not be
-	absent    map[string]bool // what is in layers.Absent and Later
+	absent    map[string]bool // what is in layers.Absent
 	unmade    []string        // directories of the home that are in there because there are none, and would have secrets in them
 
 	openModules  bool       // in submodules work goes on
@@ -293,7 +293,7 @@ func (t *tree) home() {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: homeWithin, Mode: 0o700})
 		return
 	}
-	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Later: make([]string, 0, len(secret.Home))}
+	t.layers = &shim.Layers{Host: p.Home, State: p.HomeState, Absent: make([]string, 0, len(secret.Home))}
 	t.set(shim.Mount{Kind: shim.Home, Path: p.Home})
 	if p.Profile != Strict {
 		return

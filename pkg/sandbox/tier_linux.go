@@ -95,10 +95,6 @@ type box struct {
 	look      *look             // what does it
 	lock      *os.File          // of Policy.HomeState, or nil
 	memory    *memoryHome       // if the home's changes are in memory
-	layers    *shim.Layers      // of the home, nil if there is none
-	mu        sync.Mutex        // of what follows
-	mask      []int             // descriptors for layers.Hide, nil when that is done
-	late      error             // why the sandbox was ended after its command began
 	unmade    []string          // see tree
 	guardLock *os.File          // whoever has it keeps notes of the workspace's guard; or nil
 	ran       bool              // the command did
@@ -113,9 +109,11 @@ func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*P
 	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
 }
 
-// settlingDelay is how long a command has run when all is done that only matters to those that go on: this process is given what makes
-// many connections fast, and the home hides what the host may make in it from then on.
-const settlingDelay = 10 * time.Millisecond
+// looseningDelay is how long a command has run when this process is given what makes many connections fast.
+const looseningDelay = 10 * time.Millisecond
+
+// leavingDelay is how long an empty sandbox is left to the end of this process.
+const leavingDelay = 10 * time.Millisecond
 
 // startBox has the head build the sandbox and start the command in it. If that fails, the head has ended.
 func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (*Process, error) {
@@ -142,10 +140,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	b.runs()
 	b.ran = true
 	first.Ready()
-	time.AfterFunc(settlingDelay, func() {
-		first.Loosen()
-		b.hideLater()
-	})
+	time.AfterFunc(looseningDelay, first.Loosen)
 	go b.hearEnd()
 	if b.look != nil && !p.own {
 		b.look.goAhead(b.writeSweep)
@@ -188,7 +183,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 		return nil, err
 	}
 	t.collectHome()
-	b.layers, b.unmade = t.layers, t.unmade
+	b.unmade = t.unmade
 	script := b.head.(*firstProcess)
 	if t.layers != nil {
 		t.layers.Shared = shared
@@ -293,8 +288,6 @@ func (b *box) hear() (shim.Message, error) {
 			if err := b.take(b, fds); err != nil {
 				return m, err
 			}
-		case m.Mask:
-			b.mask = fds
 		case m.Home:
 			if err := b.fillHome(fds); err != nil {
 				b.kill()
@@ -316,42 +309,10 @@ func (b *box) hearStart() error {
 		return unavailable(err)
 	case m.Failed != "":
 		return b.cannotBuild(m)
-	case b.layers != nil && len(b.mask) != 2:
-		b.kill()
-		return unavailable(errors.New("malformed message of the first process"))
 	case m.NoCommand != "":
 		return &NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier}
 	}
 	return nil
-}
-
-// hideLater hides of the home what the host has not made yet, and ends the sandbox if that cannot be: the host has made it meanwhile.
-func (b *box) hideLater() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.mask == nil {
-		return
-	}
-	if err := b.layers.Hide(b.mask[0], b.mask[1]); err != nil {
-		b.late = fault.New(fault.SandboxUnavailable, "the sandbox was ended: %w", err).Hint("start again")
-		b.kill()
-	}
-	b.dropMask()
-}
-
-// endedEarly is why the sandbox was ended by hideLater, if it was.
-func (b *box) endedEarly() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.late
-}
-
-// dropMask closes the descriptors that hideLater needs.
-func (b *box) dropMask() {
-	for _, fd := range b.mask {
-		unix.Close(fd)
-	}
-	b.mask = nil
 }
 
 // hearEnd waits until it has ended, or until the head has.
@@ -416,11 +377,11 @@ func (b *box) waitCommand() (Status, error) {
 	m, told := <-b.ended
 	st := Status{Code: m.Code, Signal: m.Signal}
 	if told && m.Alone {
-		err := errors.Join(b.endedEarly(), b.drain())
+		err := b.drain()
 		b.leave()
 		// Taking empty namespaces apart, and closing what leads there, takes longer than the rest of the end. A process that ends now has the
 		// kernel do that when nobody waits any more.
-		time.AfterFunc(settlingDelay, func() {
+		time.AfterFunc(leavingDelay, func() {
 			b.disconnect()
 			_, _ = b.wait()
 		})
@@ -432,7 +393,7 @@ func (b *box) waitCommand() (Status, error) {
 	if !told { // the head was killed, and all with it
 		st = ended
 	}
-	return st, errors.Join(b.endedEarly(), err, b.drain())
+	return st, errors.Join(err, b.drain())
 }
 
 func (b *box) signalCommand(sig os.Signal) error {
@@ -450,19 +411,16 @@ func (b *box) close() {
 
 // disconnect ends all that goes to and from the sandbox.
 func (b *box) disconnect() {
-	b.keep()
 	b.head.close()
 	b.gateway.Close()
 }
 
 // leave notes what was refused last, and puts in order what the sandbox has changed.
 func (b *box) leave() {
+	b.keep()
 	for _, r := range b.refusals {
 		_ = r.Close()
 	}
-	b.mu.Lock()
-	b.dropMask()
-	b.mu.Unlock()
 	b.takeAway()
 	b.leaveHome()
 	for _, lock := range []*os.File{b.guardLock, b.lock} {

@@ -1,12 +1,12 @@
 package shim
 
 import (
-	"errors"
 	"fmt"
-	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
@@ -27,11 +27,12 @@ func (b *builder) makeHome(h *Layers) error {
 		return fmt.Errorf("%s: %w", h.Host, err)
 	}
 	mode := st.Mode & 0o7777
-	b.mask(h, mode)
-	b.tell(first.Message{What: first.TellMask}, first.Mask, first.Tree)
-	below := []first.Slot{first.Mask, host}
-	if h.Bare {
-		below = below[:1]
+	var below []first.Slot
+	if h.Bare { // there is nothing to hide
+		below = []first.Slot{b.layer("bare", mode)}
+	} else {
+		b.mask(h, mode)
+		below = []first.Slot{first.Mask, host}
 	}
 	lower := below
 	if h.State == "" || h.Shared {
@@ -96,37 +97,26 @@ func (b *builder) overlay(into first.Slot, lower []first.Slot, upper, work first
 	return b.Filesystem("overlay", into, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, options...)
 }
 
-// mask has the layer that hides secrets hide those of this home. The topmost layer's modes of directories are those that count.
+// mask has the layer that hides secrets hide just those of this home. Some are in it already. The topmost layer's modes of
+// directories are those that count.
 func (b *builder) mask(h *Layers, mode uint32) {
 	b.Call(unix.SYS_FCHMOD, first.In(first.Mask), first.Value(mode))
-	if h.Bare { // there is nothing to hide
-		return
+	there := map[string]bool{}
+	for name := range secret.AtHome() {
+		there[name] = true
+	}
+	rest := make([]string, 0, len(h.Absent))
+	for _, rel := range h.Absent {
+		if !there[rel] {
+			rest = append(rest, rel)
+		}
+		delete(there, rel)
+	}
+	for name := range there { // the policy shows it
+		b.Call(unix.SYS_UNLINKAT, first.In(first.Mask), b.Text(name), none())
 	}
 	for _, d := range h.Dirs {
 		b.Call(unix.SYS_MKDIRAT, first.In(first.Mask), b.Text(d.Path), first.Value(uint32(d.Mode)))
 	}
-	b.Links(first.Tree, b.Text(first.Whiteout), first.Mask, h.Absent)
-}
-
-// Hide hides what is in Later, by the descriptors of TellMask, beside the first process: to make some hundred files takes as long as a fifth
-// of all that this does. It fails if the host has made one of them meanwhile, which the command might see then.
-//
-// This is done to a layer of an overlay that is mounted already. Nobody has looked for any of these names before: that is what the kernel
-// would remember.
-func (h *Layers) Hide(mask, tree int) error {
-	if h.Bare {
-		return nil
-	}
-	for _, name := range h.Later {
-		if err := unix.Linkat(tree, first.Whiteout, mask, name, 0); err != nil {
-			return fmt.Errorf("hide %s: %w", path.Join(h.Host, name), err)
-		}
-	}
-	for _, name := range h.Later {
-		var st unix.Stat_t
-		if err := unix.Lstat(h.Host+"/"+name, &st); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-			return fmt.Errorf("%s was made when it had just begun, and may have been seen", path.Join(h.Host, name))
-		}
-	}
-	return nil
+	b.Links(first.Tree, b.Text(first.Whiteout), first.Mask, slices.Values(rest))
 }

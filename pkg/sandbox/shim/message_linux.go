@@ -10,10 +10,8 @@ import (
 
 // Message is what parent and shim tell each other, a packet each.
 type Message struct {
-	// From the shim. Listening comes with the descriptors; so does Mask, for Layers.Hide; and Home, which waits for what is kept of a home in
-	// memory.
+	// From the shim. Listening comes with the descriptors; so does Home, which waits for what is kept of a home in memory.
 	Listening bool
-	Mask      bool
 	Home      bool
 	Notice    string        // something that the user should know
 	Failed    string        // the sandbox could not be made

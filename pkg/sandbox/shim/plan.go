@@ -94,7 +94,7 @@ const (
 	BlankParent Blank = "parent" // a directory with nothing in it but what the plan mounts there
 )
 
-// Layers says how the copy-on-write home is made: Host below, unless Bare, without what Absent and Later name, and
+// Layers says how the copy-on-write home is made: Host below, unless Bare, without what Absent names, and
 // what was changed in earlier turns above it.
 type Layers struct {
 	Host   string
@@ -102,12 +102,8 @@ type Layers struct {
 	Bare   bool     // nothing of Host is shown
 	Shared bool     // State is in use by another sandbox: read what it has, keep nothing
 	Absent []string // relative to Host
-	Later  []string // likewise, but Host has none of these yet: see Hide
 	Dirs   []DirMode
 }
-
-// Hidden is all that is hidden of Host.
-func (h *Layers) Hidden() []string { return slices.Concat(h.Absent, h.Later) }
 
 // DirMode is a directory that the mask layer has to have, with the mode of the host's.
 type DirMode struct {

@@ -114,7 +114,6 @@ func DecodePlan(data []byte) (*Plan, error) {
 func (m Message) Packet() []byte {
 	w := &writer{}
 	w.bool(m.Listening)
-	w.bool(m.Mask)
 	w.bool(m.Home)
 	w.text(m.Notice)
 	w.text(m.Failed)
@@ -132,7 +131,7 @@ func (m Message) Packet() []byte {
 func ParseMessage(data []byte) (Message, error) {
 	r := &reader{b: data}
 	m := Message{
-		Listening: r.bool(), Mask: r.bool(), Home: r.bool(), Notice: r.text(), Failed: r.text(), Errno: syscall.Errno(r.uint()), NoCommand: r.text(),
+		Listening: r.bool(), Home: r.bool(), Notice: r.text(), Failed: r.text(), Errno: syscall.Errno(r.uint()), NoCommand: r.text(),
 		Started: r.bool(), Ended: r.bool(), Alone: r.bool(), Code: int(r.uint()), Signal: syscall.Signal(r.uint()),
 	}
 	return m, r.err()

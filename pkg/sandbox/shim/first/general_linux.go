@@ -1,6 +1,10 @@
 package first
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/secret"
+)
 
 // What the general script leaves in slots.
 const (
@@ -27,7 +31,7 @@ const (
 	BlankFile = "file"  // cannot be read
 	FilesDir  = "files" // for files that are given
 	ShmDir    = "shm"   // in Dev
-	MaskDir   = "mask"  // a layer of the home that hides what is below it
+	MaskDir   = "mask"  // has a link of Whiteout for each of secret.AtHome
 	Whiteout  = "gone"  // says in a layer of an overlay that a name does not exist, whatever those below have: a device 0/0
 )
 
@@ -74,7 +78,9 @@ func general(memory []byte) (*Script, error) {
 	s.Call(syscall.SYS_MKNODAT, In(Tree), s.Text(BlankFile), Value(syscall.S_IFREG), Value(0))
 	s.Call(syscall.SYS_MKDIRAT, In(Tree), s.Text(MaskDir), Value(0o700))
 	s.Call(syscall.SYS_OPENAT, In(Tree), s.Text(MaskDir), Value(syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC), Value(0)).Into(Mask)
-	s.Call(syscall.SYS_MKNODAT, In(Tree), s.Text(Whiteout), Value(syscall.S_IFCHR), Value(0))
+	gone := s.Text(Whiteout)
+	s.Call(syscall.SYS_MKNODAT, In(Tree), gone, Value(syscall.S_IFCHR), Value(0))
+	s.Links(Tree, gone, Mask, secret.AtHome())
 	proc(s)
 	dev(s)
 	s.Topic("drop privileges", "")

@@ -132,6 +132,7 @@ func live(script unsafe.Pointer) {
 		sayFailed(at, errno)
 		exit(1)
 	}
+	say(TellSpace, space(), 0, 0) // as long as it has the host's /proc, and may look there
 	obey(script)
 }
 
@@ -638,14 +639,13 @@ func start() (inCommand bool, errno syscall.Errno) {
 	life.command = pid
 	roam()
 	try(syscall.SYS_CLOSE, writer, 0, 0, 0)
-	which := space() // there is time now
 	n, _ := call(syscall.SYS_READ, reader, uintptr(unsafe.Pointer(&life.said)), unsafe.Sizeof(life.said), 0, 0, 0)
 	try(syscall.SYS_CLOSE, reader, 0, 0, 0)
 	if n != 0 {
 		sayFailed(uintptr(life.said[0])+AtStep+life.scripts*NextScript, syscall.Errno(life.said[1]))
 		exit(1)
 	}
-	say(TellStarted, which, 0, 0)
+	say(TellStarted, 0, 0, 0)
 	return false, 0
 }
 

@@ -12,10 +12,10 @@ type Message struct {
 const (
 	TellFirst     = iota + 1 // A is the first process: said by the one that was started to fork it
 	TellFailed               // the sandbox could not be made: at A, with the error B
-	TellStarted              // the command runs, in the process namespace with the inode number A, if that is known
+	TellSpace                // A is the inode number of the process namespace, if that is known
+	TellStarted              // the command runs
 	TellEnded                // the command ended with the code A, by the signal B if that is not 0; C is 1 if no other process is left
 	TellListening            // the descriptors are listeners
-	TellMask                 // the descriptors are the home's layer that hides what is below it, and Tree, for links of Whiteout
 	TellHome                 // the descriptors are the home's layer of changes, which has to be in memory, and an eventfd to be told that it is filled
 )
 

@@ -1,6 +1,7 @@
 package first
 
 import (
+	"iter"
 	"syscall"
 	"unsafe"
 )
@@ -252,14 +253,14 @@ func (s *Script) Paths(slots ...Slot) Arg {
 }
 
 // Links makes links of a file in a directory, in another one: one is like the other.
-func (s *Script) Links(from Slot, file Arg, to Slot, names []string) {
+func (s *Script) Links(from Slot, file Arg, to Slot, names iter.Seq[string]) {
 	size := 1
-	for _, name := range names {
+	for name := range names {
 		size += len(name) + 1
 	}
 	list := s.room(size, 1)
 	at := list
-	for _, name := range names {
+	for name := range names {
 		at += copy(s.data[at:], name)
 		s.data[at] = 0
 		at++
