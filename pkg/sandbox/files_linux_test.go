@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
 
 func TestWorkspaceIsWritable(t *testing.T) {
@@ -344,6 +346,22 @@ func TestStreamsAreNoWayOut(t *testing.T) {
 	}
 	if st, err := p.Wait(); err == nil && st.Code == 0 {
 		t.Error("a directory as standard input can be walked")
+	}
+}
+
+// What the policy names is as it says, also where every sandbox has something else.
+func TestNamedInsteadOfTheSystem(t *testing.T) {
+	h := newHost(t)
+	h.policy.AllowWrite = []string{"/usr"}
+	tree, err := drawTree(&h.policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if op := tree.ops["/usr"]; op.Kind != shim.ReadWrite {
+		t.Errorf("it became %+v", op)
+	}
+	if op := tree.ops["/etc"]; op.Kind != shim.ReadOnly {
+		t.Errorf("what it does not name became %+v", op)
 	}
 }
 

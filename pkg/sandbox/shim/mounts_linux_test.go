@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is known early is mounted early. In the end everything has to be as if it had been mounted at once.
@@ -59,5 +61,31 @@ func (s *Script) mounts(from int) (list []string, steps int) {
 			list = append(list, kind+" "+path)
 		}
 		last = about
+	}
+}
+
+// A directory that was made in what is covered now has to be made again.
+func TestDirectoriesOfWhatIsCovered(t *testing.T) {
+	s := NewScript(make([]byte, ScriptMemory))
+	work := Mount{Kind: ReadWrite, Path: "/t/x/w", Source: "/t/x/w"}
+	for range 2 {
+		_, before := s.mounts(0)
+		top := Mount{Kind: Tmp, Path: "/t", Mode: 0o755}
+		if before > 0 {
+			top = Mount{Kind: Hide, Path: "/t", Blank: BlankParent}
+		}
+		if err := s.b.mountAll([]Mount{top, work}); err != nil {
+			t.Fatal(err)
+		}
+		_, after := s.mounts(0)
+		made := 0
+		for at := before; at < after; at++ {
+			if about, number := s.b.About(at); about == "files: rw /t/x/w" && number == unix.SYS_MKDIRAT {
+				made++
+			}
+		}
+		if made == 0 {
+			t.Errorf("from step %d on no directory is made", before)
+		}
 	}
 }
