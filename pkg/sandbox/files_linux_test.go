@@ -411,7 +411,7 @@ func TestSecretsThatComeLater(t *testing.T) {
 	h := newHost(t)
 	h.policy.Private = append(h.policy.Private, filepath.Join(h.policy.Home, ".config", "sesame"))
 	out := &lockedBuffer{}
-	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `echo ready; for i in $(seq 100); do cat ~/.config/sesame/k ~/.config/gh/k ~/.claude/k ~/.cargo/credentials.toml ~/.terraform.d/credentials.tfrc.json ~/.config/google-chrome/k 2>/dev/null | grep SECRET && exit 1; sleep 0.02; done`)
+	p, err := h.start(t.Context(), out, "/bin/bash", "-c", `echo ready; until [ -e go ]; do sleep 0.02; done; for i in $(seq 100); do cat ~/.config/sesame/k ~/.config/gh/k ~/.claude/k ~/.cargo/credentials.toml ~/.terraform.d/credentials.tfrc.json ~/.config/google-chrome/k 2>/dev/null | grep SECRET && exit 1; sleep 0.02; done`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,6 +419,7 @@ func TestSecretsThatComeLater(t *testing.T) {
 	for _, s := range []string{".config/sesame/k", ".config/gh/k", ".claude/k", ".cargo/credentials.toml", ".terraform.d/credentials.tfrc.json", ".config/google-chrome/k"} {
 		h.write(s, "SECRET")
 	}
+	h.write("src/project/go", "") // who had looked before would go on to see nothing, whatever hides it
 	if st, err := p.Wait(); err != nil || st.Code != 0 {
 		t.Errorf("%+v, %v: %s", st, err, out)
 	}

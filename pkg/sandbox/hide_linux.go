@@ -114,8 +114,7 @@ func (t *tree) hideSecret(path string) {
 
 // hideDefault hides a path unless the policy names it. What the system has in / nobody has named.
 func (t *tree) hideDefault(path string) {
-	if !t.sealed && !t.inHome(path) {
-		t.postponed = append(t.postponed, func() { t.hideDefault(path) })
+	if t.postpone(path, func() { t.hideDefault(path) }) {
 		return
 	}
 	if op, ok := t.ops[path]; ok && (op.Kind == shim.ReadOnly || op.Kind == shim.ReadWrite) {
@@ -130,16 +129,17 @@ func (t *tree) hideDefault(path string) {
 // hide makes a path absent. In the home that works for paths that do not exist, too; if outright is set, also for
 // those whose directories do not exist.
 func (t *tree) hide(path string, outright bool) {
-	inHome := t.inHome(path)
-	switch {
-	case !t.sealed && inHome:
-		t.whiteout(t.inLayers(path), outright)
+	if t.postpone(path, func() { t.hide(path, outright) }) {
 		return
-	case !t.sealed:
-		t.postponed = append(t.postponed, func() { t.hide(path, outright) })
-		return
-	case inHome && t.isAbsent(t.inLayers(path)):
-		return
+	}
+	if t.inHome(path) {
+		switch rel := strings.TrimPrefix(path[len(t.layers.Host):], "/"); {
+		case !t.sealed:
+			t.whiteout(rel, outright)
+			return
+		case t.isAbsent(rel):
+			return
+		}
 	}
 	mode, err := t.view.lstat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
@@ -188,8 +188,14 @@ func (t *tree) inHome(path string) bool {
 	return true
 }
 
-// inLayers is a path of the home as the layers have it.
-func (t *tree) inLayers(path string) string { return path[len(t.layers.Host)+1:] }
+// postpone keeps for later what is to be done about a path that the home's layers do not show, as long as these are not complete.
+func (t *tree) postpone(path string, later func()) bool {
+	if t.sealed || t.inHome(path) {
+		return false
+	}
+	t.postponed = append(t.postponed, later)
+	return true
+}
 
 // whiteout makes a path absent from the home. Its parents must then be in the mask layer, with the modes they have.
 func (t *tree) whiteout(rel string, outright bool) {

@@ -163,7 +163,8 @@ func (t *tree) set(op shim.Mount) {
 	t.ops[op.Path] = op
 }
 
-// known are the mounts that are known so far, but for those in the home, and are not likely to be others in the end.
+// known are the mounts so far, which mostly stay as they are, but for those in the home: what an earlier turn put in their way is removed
+// when all of them are known.
 func (t *tree) known() []shim.Mount {
 	mounts := make([]shim.Mount, 0, len(t.ops))
 	for path, op := range t.ops {

@@ -36,14 +36,17 @@ func (b *builder) mountAll(mounts []Mount) error {
 		b.root = b.TreeMount(first.RootDir).Result()
 		b.Call(unix.SYS_MOVE_MOUNT, first.In(b.root), b.Text(""), first.In(first.Tree), b.Text(first.RootDir), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	}
-	todo, more := b.notMounted(mounts), len(b.mounted) > 0
-	for _, op := range todo { // as it is, without following links: the parent has followed them
+	again := len(b.mounted) > 0
+	if again {
+		mounts = b.notMounted(mounts)
+	}
+	for _, op := range mounts { // as it is, without following links: the parent has followed them
 		if op.Kind == ReadOnly || op.Kind == ReadWrite {
 			b.source(op.Source)
 		}
 	}
-	for _, op := range todo {
-		if more {
+	for _, op := range mounts {
+		if again {
 			b.forget(op.Path)
 		}
 		b.Topic("files: "+string(op.Kind), op.Path)
@@ -55,11 +58,8 @@ func (b *builder) mountAll(mounts []Mount) error {
 	return nil
 }
 
-func (b *builder) notMounted(mounts []Mount) []Mount {
-	if len(b.mounted) == 0 {
-		return mounts
-	}
-	var todo []Mount
+// notMounted are those of which there is no mount, or another one, or one that such a mount covers.
+func (b *builder) notMounted(mounts []Mount) (todo []Mount) {
 	mounting := map[string]bool{}
 	for _, op := range mounts {
 		old, there := b.mounted[op.Path]
@@ -107,7 +107,7 @@ func (b *builder) mount(op Mount) error {
 		b.attach(first.Proc, op.Path, true)
 	case Dev:
 		b.dev(op.Path)
-	case Home:
+	case Home: // its descriptor stays open, to move it if its place is covered
 		b.attach(b.home, op.Path, true)
 	case Symlink:
 		b.parents(op.Path)
