@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -390,6 +392,42 @@ func TestSocketInSomebodyElsesDirectory(t *testing.T) {
 	}
 	if r := h.run("python3", "-c", `import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])`, path); r.code == 0 {
 		t.Error("connected")
+	}
+}
+
+// A socket that goes while the sandbox is made needs no cover: nothing is put in its place, and what is read-only keeps nobody from starting.
+func TestSocketsThatGo(t *testing.T) {
+	h := newHost(t)
+	shown := filepath.Join(filepath.Dir(h.policy.Home), "shown")
+	if err := os.Mkdir(shown, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.policy.AllowRead = []string{shown}
+	paths := []string{filepath.Join(shown, "s.sock"), filepath.Join(h.policy.Workspace, "s.sock")}
+	ctx, cancel := context.WithCancel(t.Context())
+	var coming sync.WaitGroup
+	for _, path := range paths {
+		coming.Go(func() {
+			for ctx.Err() == nil {
+				l, err := net.Listen("unix", path)
+				if err != nil {
+					t.Errorf("a file in the socket's place? %v", err)
+					return
+				}
+				time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond)
+				l.Close() // removes it, too
+			}
+		})
+	}
+	for range 40 {
+		h.sh("true")
+	}
+	cancel()
+	coming.Wait()
+	for _, path := range paths {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
 	}
 }
 

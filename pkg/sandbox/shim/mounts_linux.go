@@ -24,7 +24,7 @@ func (b *builder) files() error {
 	for _, mnt := range append(b.readers, b.root) {
 		b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
 	}
-	b.Topic("files: enter", "")
+	b.Topic("files: "+entering, "")
 	b.enter(b.plan.Dir)
 	return nil
 }
@@ -78,7 +78,7 @@ func (b *builder) notMounted(mounts []Mount) (todo []Mount) {
 // source opens one thing of the host, once.
 func (b *builder) source(path string) first.Slot {
 	if _, ok := b.sources[path]; !ok {
-		b.Topic("files: open", path)
+		b.Topic("files: "+opening, path)
 		b.sources[path] = b.Open(cwd(), path, unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_NO_SYMLINKS).Result()
 	}
 	return b.sources[path]
@@ -143,43 +143,68 @@ func (b *builder) parents(p string) (ours bool) {
 	return true
 }
 
-// attach puts a detached mount on a path of the new root, making a directory or an empty file there if there is none. Errors are
-// spared where they say that the path cannot be there; the mount is left out then.
-func (b *builder) attach(mnt first.Slot, p string, dir bool, spare ...unix.Errno) {
+// attach puts a detached mount on a path of the new root. Where nothing is there, a directory or an empty file is made; but not in what is
+// the host's, which would have that from then on.
+func (b *builder) attach(mnt first.Slot, p string, dir bool) {
 	create := func(parent first.Arg, name string) *first.Call {
 		if dir {
 			return b.Call(unix.SYS_MKDIRAT, parent, b.Text(name), first.Value(0o755))
 		}
 		return b.Call(unix.SYS_MKNODAT, parent, b.Text(name), first.Value(unix.S_IFREG|0o644), none())
 	}
-	var skip first.Label
 	if b.parents(p) {
 		create(first.In(b.root), relative(p)).Spare(unix.EEXIST)
 		b.Call(unix.SYS_MOVE_MOUNT, first.In(mnt), b.Text(""), first.In(b.root), b.Text(relative(p)), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH))
-	} else {
-		target, parent := b.NewSlot(), b.NewSlot()
-		var missing, there first.Label
-		b.lookup(p, 0).Into(target).Spare(append(spare, unix.ENOENT)...).Else(&missing)
-		b.Jump(&there)
-		b.Here(&missing)
-		var above []string
-		for d := path.Dir(p); d != "/" && !b.ours[d]; d = path.Dir(d) {
-			above = append(above, d)
-		}
-		for _, d := range slices.Backward(above) {
-			b.lookup(path.Dir(d), unix.O_DIRECTORY).Into(parent).Spare(spare...).Else(&skip)
-			b.Call(unix.SYS_MKDIRAT, first.In(parent), b.Text(path.Base(d)), first.Value(0o755)).Spare(append(spare, unix.EEXIST)...)
-			b.Close(parent)
-		}
-		b.lookup(path.Dir(p), unix.O_DIRECTORY).Into(parent).Spare(spare...).Else(&skip)
-		create(first.In(parent), path.Base(p)).Spare(spare...).Else(&skip)
-		b.Close(parent)
-		b.lookup(p, 0).Into(target)
-		b.Here(&there)
-		b.Call(unix.SYS_MOVE_MOUNT, first.In(mnt), b.Text(""), first.In(target), b.Text(""), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
-		b.Close(target)
+		return
 	}
+	if b.ofHost(p) {
+		b.cover(mnt, p)
+		return
+	}
+	target, parent := b.NewSlot(), b.NewSlot()
+	var missing, there first.Label
+	b.lookup(p, 0).Into(target).Spare(unix.ENOENT).Else(&missing)
+	b.Jump(&there)
+	b.Here(&missing)
+	var above []string
+	for d := path.Dir(p); d != "/" && !b.ours[d]; d = path.Dir(d) {
+		above = append(above, d)
+	}
+	for _, d := range slices.Backward(above) {
+		b.lookup(path.Dir(d), unix.O_DIRECTORY).Into(parent)
+		b.Call(unix.SYS_MKDIRAT, first.In(parent), b.Text(path.Base(d)), first.Value(0o755)).Spare(unix.EEXIST)
+		b.Close(parent)
+	}
+	b.lookup(path.Dir(p), unix.O_DIRECTORY).Into(parent)
+	create(first.In(parent), path.Base(p))
+	b.Close(parent)
+	b.lookup(p, 0).Into(target)
+	b.Here(&there)
+	b.moveTo(target, mnt)
+}
+
+// ofHost tells whether what a path of the new root lies in is the host's.
+func (b *builder) ofHost(p string) bool {
+	for d := path.Dir(p); d != "/"; d = path.Dir(d) {
+		if op, ok := b.mounted[d]; ok {
+			return op.Kind == ReadOnly || op.Kind == ReadWrite
+		}
+	}
+	return false
+}
+
+// cover puts a detached mount on what is there. After errors that are spared there is none.
+func (b *builder) cover(mnt first.Slot, p string, spare ...unix.Errno) {
+	target := b.NewSlot()
+	var skip first.Label
+	b.lookup(p, 0).Into(target).Spare(spare...).Else(&skip)
+	b.moveTo(target, mnt)
 	b.Here(&skip)
+}
+
+func (b *builder) moveTo(target, mnt first.Slot) {
+	b.Call(unix.SYS_MOVE_MOUNT, first.In(mnt), b.Text(""), first.In(target), b.Text(""), first.Value(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	b.Close(target)
 }
 
 // bind shows a source of the host, with all that is mounted below it.
@@ -228,25 +253,24 @@ func (b *builder) libraries(p string, mode os.FileMode) {
 	b.attachOwn(b.newDir(mode), p)
 }
 
-// hide covers a directory with an empty one, a file with one that nobody may read. In somebody else's directory root inside has no
-// more rights than anybody, and needs not hide.
+// hide covers a directory with an empty one, a file with one that nobody may read. What the host has removed meanwhile, a program's socket
+// mostly, needs no cover. In somebody else's directory root inside has no more rights than anybody, and needs none either.
 func (b *builder) hide(p string, what Blank) {
 	if what == BlankParent {
 		b.readers = append(b.readers, b.ownDir(p, 0o555))
 		return
 	}
-	b.cover(p, what == BlankDir, unix.EACCES)
-}
-
-// cover covers a path with the empty directory or the file that nobody may read.
-func (b *builder) cover(p string, dir bool, spare ...unix.Errno) {
 	name := first.BlankFile
-	if dir {
+	if what == BlankDir {
 		name = first.BlankDir
 	}
 	mnt := b.TreeMount(name).Result()
 	b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
-	b.attach(mnt, p, dir, spare...)
+	if b.parents(p) {
+		b.attach(mnt, p, what == BlankDir)
+	} else {
+		b.cover(mnt, p, unix.ENOENT, unix.EACCES)
+	}
 	b.Close(mnt)
 }
 
@@ -262,8 +286,8 @@ func (b *builder) file(op Mount) {
 	for _, p := range append([]string{op.Path}, op.Also...) {
 		mnt := b.TreeMount(name).Result()
 		b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
-		if strings.HasPrefix(p, "/etc/") {
-			b.attach(mnt, p, false, unix.EROFS)
+		if strings.HasPrefix(p, "/etc/") && b.ofHost(p) {
+			b.cover(mnt, p, unix.ENOENT)
 		} else {
 			b.attach(mnt, p, false)
 		}
@@ -288,6 +312,6 @@ func (b *builder) enter(dir string) {
 	b.Call(unix.SYS_PIVOT_ROOT, b.Text("."), b.Text("."))
 	b.Call(unix.SYS_UMOUNT2, b.Text("."), first.Value(unix.MNT_DETACH))
 	b.Call(unix.SYS_CHDIR, b.Text("/"))
-	b.Topic("files: working directory", dir)
+	b.Topic("files: "+entering, dir)
 	b.Call(unix.SYS_CHDIR, b.Text(dir))
 }

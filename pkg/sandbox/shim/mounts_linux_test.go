@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -87,5 +88,34 @@ func TestDirectoriesOfWhatIsCovered(t *testing.T) {
 		if made == 0 {
 			t.Errorf("from step %d on no directory is made", before)
 		}
+	}
+}
+
+// In a directory of the host's nothing is made to mount on: it would be there from then on.
+func TestNothingIsMadeOnTheHost(t *testing.T) {
+	s := NewScript(make([]byte, ScriptMemory))
+	mounts := []Mount{
+		{Kind: ReadOnly, Path: "/etc", Source: "/etc"},
+		{Kind: File, Path: "/etc/hosts"},
+		{Kind: Hide, Path: "/etc/shadow", Blank: BlankFile},
+		{Kind: ReadWrite, Path: "/srv/w", Source: "/srv/w"},
+		{Kind: ReadOnly, Path: "/srv/w/.vscode", Source: "/srv/w/.vscode"},
+		{Kind: ReadWrite, Path: "/srv/w/a", Source: "/srv/w/a"},
+		{Kind: Hide, Path: "/srv/w/a/s", Blank: BlankFile},
+		{Kind: Hide, Path: "/srv/w/d", Blank: BlankParent},
+	}
+	if err := s.b.mountAll(mounts); err != nil {
+		t.Fatal(err)
+	}
+	made := map[string]int{}
+	_, steps := s.mounts(0)
+	for at := range steps {
+		if about, number := s.b.About(at); number == unix.SYS_MKDIRAT || number == unix.SYS_MKNODAT {
+			made[about]++
+		}
+	}
+	// The blank of a parent is made where all such are.
+	if want := map[string]int{"files: ro /etc": 1, "files: rw /srv/w": 2, "files: hide /srv/w/d": 1}; !maps.Equal(made, want) {
+		t.Errorf("made %v, want %v", made, want)
 	}
 }

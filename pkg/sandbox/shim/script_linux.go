@@ -88,6 +88,31 @@ func (s *Script) Failure(at int) (text string, executing bool) {
 	return first.Failure(at, s.b.Script), s.b.Executes(at - first.AtStep - first.NextScript)
 }
 
+// Changed tells whether a failure of the first process is that something of the host that the plan shows or hides is not there any more, or is
+// something else by now.
+func (s *Script) Changed(at int, errno unix.Errno) bool {
+	if s == nil {
+		return false
+	}
+	about, call := s.b.About(at - first.AtStep - first.NextScript)
+	step, files := strings.CutPrefix(about, "files: ")
+	what, _, _ := strings.Cut(step, " ")
+	switch errno {
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
+	case unix.EINVAL: // on what is being removed nothing can be mounted
+		files = files && call == unix.SYS_MOVE_MOUNT
+	default:
+		return false
+	}
+	return files && slices.Contains([]string{opening, entering, string(ReadOnly), string(ReadWrite), string(Hide)}, what)
+}
+
+// What the steps that open something of the host, and the last ones, are about, beside the kinds of mounts.
+const (
+	opening  = "open"
+	entering = "enter"
+)
+
 // builder writes a script. Everything of the host that is to be seen inside is opened once, and from then on named by descriptor only: a
 // path that changes meanwhile changes nothing. Mounts are put in a tree that is nowhere on the way to what is opened.
 type builder struct {
