@@ -209,7 +209,7 @@ func (p *firstProcess) translate(m first.Message) shim.Message {
 		if executing {
 			return shim.NoCommand(p.plan.Args[0], errno)
 		}
-		return shim.Message{Failed: failed, Errno: errno}
+		return shim.Message{Failed: failed, Errno: errno, Changed: p.script.Changed(int(m.A), errno)}
 	}
 	return shim.Message{Failed: fmt.Sprintf("unknown message %d of the first process", m.What)}
 }

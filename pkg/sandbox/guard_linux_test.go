@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,6 +147,47 @@ func (h *host) inTurn(outside, inside string) string {
 		h.t.Fatal(err)
 	}
 	return out.String()
+}
+
+// What changes while a sandbox is made for a command that never runs is nobody's doing but the host's.
+func TestWithoutACommandNothingIsSwept(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	h.policy.Notice = func(s string) {
+		if !strings.Contains(s, "weaker") {
+			t.Errorf("it says %q", s)
+		}
+	}
+	fresh := filepath.Join(h.policy.Workspace, ".envrc")
+	config := filepath.Join(h.policy.Workspace, ".git/config")
+	watch := func() {
+		h.git(h.policy.Workspace, "config", "core.pager", "mine")
+		if err := os.WriteFile(fresh, nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		var missing *NoCommandError
+		_, err := Start(t.Context(), &h.policy, &Command{Args: []string{"/no/such/command"}, Env: h.env, Watch: watch})
+		if !errors.As(err, &missing) {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(config); err != nil || !strings.Contains(string(data), "mine") {
+			t.Errorf("%v, %s", err, data)
+		}
+		if _, err := os.Lstat(fresh); err != nil {
+			t.Error(err)
+		}
+		if r := h.run("true"); r.code != 0 { // nor by the next one
+			t.Errorf("%+v", r)
+		}
+		if _, err := os.Lstat(fresh); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // What another program of the host replaces during a turn can be written inside from then on: it is put back, and told.

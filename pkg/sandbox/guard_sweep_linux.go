@@ -150,7 +150,7 @@ func (b *box) lockGuard() {
 // noteSweep begins the guard: from here on what changes is the sandbox's doing.
 func (b *box) noteSweep(s sweep, owed int64) error {
 	b.lockGuard()
-	b.sweep = s
+	b.sweep, b.owed = s, owed != 0
 	if s.top == "" {
 		return nil
 	}
@@ -295,6 +295,14 @@ func (b *box) takeAway() (whole bool) {
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}
 	return whole
+}
+
+// forgetSweep ends the guard of a command that never ran: what has changed meanwhile was not its doing.
+func (b *box) forgetSweep() {
+	if b.look == nil || b.guardLock == nil || b.owed {
+		return
+	}
+	_ = b.overwriteGuardFile(swept) // if not, the next one sweeps
 }
 
 func (b *box) tellChanges(l *look, whole bool) {

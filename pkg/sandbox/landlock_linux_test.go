@@ -1,12 +1,15 @@
 package sandbox
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
 // TestInTierLandlock runs this package's tests again in the tier landlock; and in worlds without user
@@ -118,6 +121,58 @@ func TestStrongestTier(t *testing.T) {
 	h.policy.Tier = Namespaces
 	if _, err := h.start(t.Context(), nil, "true"); err == nil {
 		t.Error("namespaces fell back")
+	}
+}
+
+// A command that another sandbox of the workspace runs cannot have this one made in a weaker tier.
+func TestNoWeakerTierByChanges(t *testing.T) {
+	h := newHost(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := &lockedBuffer{}
+	first, err := h.start(ctx, out, "/usr/bin/python3", "-c", `
+import os
+print("ready", flush=True)
+while True:
+    try: os.mkdir(".vscode")
+    except OSError: pass
+    try: os.rmdir(".vscode")
+    except OSError: pass`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "ready")
+	second := &host{t: t, policy: h.policy, env: h.env}
+	second.policy.Tier, second.policy.HomeState = Auto, ""
+	for range 300 {
+		p, err := second.start(ctx, nil, "true")
+		if err != nil {
+			if fault.CodeOf(err) != fault.SandboxUnavailable || !strings.Contains(err.Error(), "other programs") {
+				t.Error(err)
+			}
+			continue
+		}
+		if p.Tier() != Namespaces && os.Getenv(worldVariable) == "" {
+			t.Errorf("it is in the tier %s", p.Tier())
+		}
+		if st, err := p.Wait(); err != nil || st.Code != 0 {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+	cancel()
+	_, _ = first.Wait()
+}
+
+func TestPassingFailures(t *testing.T) {
+	for _, err := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, errChanged} {
+		if !passing(unavailable(err)) {
+			t.Errorf("%v leads to a weaker tier", err)
+		}
+	}
+	for _, err := range []error{syscall.EPERM, syscall.ENOSPC, syscall.EINVAL} {
+		if passing(unavailable(err)) {
+			t.Errorf("after %v there is no tier", err)
+		}
 	}
 }
 

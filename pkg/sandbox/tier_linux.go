@@ -60,7 +60,7 @@ func withPlaceForNotes(p *Policy) *Policy {
 // startStrongest starts the command in the first tier that works here.
 func startStrongest(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
 	process, err := startNamespaces(ctx, p, c, begun)
-	if fault.CodeOf(err) != fault.SandboxUnavailable || ctx.Err() != nil {
+	if fault.CodeOf(err) != fault.SandboxUnavailable || passing(err) || ctx.Err() != nil {
 		return process, err
 	}
 	process, second := startLandlock(ctx, p, c)
@@ -73,6 +73,17 @@ func startStrongest(ctx context.Context, p *Policy, c *Command, begun head) (*Pr
 		return nil, e
 	}
 	return process, second
+}
+
+// passing tells whether a tier cannot be had now, but may be in a moment: another sandbox's command, which can have files change and
+// processes and memory run out, must not bring this one a weaker tier.
+func passing(err error) bool {
+	for _, why := range []error{errChanged, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	return false
 }
 
 // mechanics are what the tiers of Linux differ in.
@@ -98,15 +109,31 @@ type box struct {
 	unmade    []string          // see tree
 	guardLock *os.File          // whoever has it keeps notes of the workspace's guard; or nil
 	ran       bool              // the command did
+	mayHave   bool              // or nobody knows whether it did
+	owed      bool              // an earlier sandbox has left something to sweep
 	keep      func() bool       // stops waiting for the end of the context
 	ended     chan shim.Message // closed without a value when the shim said nothing
 }
 
-func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (*Process, error) {
-	if begun == nil {
-		begun = begin()
+// errChanged is in the chain of a failure that is no matter of the machine, but of what other programs do to the files of the workspace
+// meanwhile.
+var errChanged = errors.New("other programs changed what the sandbox shows while it was made")
+
+// mostPlans is how often a sandbox is planned anew when that happens.
+const mostPlans = 10
+
+func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (process *Process, err error) {
+	for range mostPlans {
+		if begun == nil {
+			begun = begin()
+		}
+		process, err = startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
+		if !errors.Is(err, errChanged) {
+			break
+		}
+		begun = nil
 	}
-	return startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
+	return process, err
 }
 
 // looseningDelay is how long a command has run when this process is given what makes many connections fast.
@@ -154,6 +181,7 @@ func (b *box) instructHead(c *Command) error {
 	if err != nil {
 		return err
 	}
+	b.mayHave = true
 	if err := b.instruct(pl, c); err != nil {
 		return fmt.Errorf("send the plan: %w", err)
 	}
@@ -236,6 +264,10 @@ func unavailable(err error) error {
 
 // cannotBuild says why the sandbox could not be built, and what would help.
 func (b *box) cannotBuild(m shim.Message) error {
+	if m.Changed {
+		return fault.New(fault.SandboxUnavailable, "the sandbox cannot be had here: %s: %v (%w)", m.Failed, m.Errno, errChanged).
+			Hint("try again when they leave it alone")
+	}
 	mounts := mountsBelow(b.policy.Home)
 	if b.tier != Namespaces || len(mounts) == 0 || !strings.HasPrefix(m.Failed, "files: home ") {
 		why := errors.New(m.Failed)
@@ -308,8 +340,10 @@ func (b *box) hearStart() error {
 	case err != nil:
 		return unavailable(err)
 	case m.Failed != "":
+		b.mayHave = false
 		return b.cannotBuild(m)
 	case m.NoCommand != "":
+		b.mayHave = false
 		return &NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier}
 	}
 	return nil
@@ -421,7 +455,11 @@ func (b *box) leave() {
 	for _, r := range b.refusals {
 		_ = r.Close()
 	}
-	b.takeAway()
+	if b.mayHave {
+		b.takeAway()
+	} else {
+		b.forgetSweep()
+	}
 	b.leaveHome()
 	for _, lock := range []*os.File{b.guardLock, b.lock} {
 		if lock != nil {

@@ -16,6 +16,7 @@ type Message struct {
 	Notice    string        // something that the user should know
 	Failed    string        // the sandbox could not be made
 	Errno     syscall.Errno // why, or 0
+	Changed   bool          // because something of the host is not what it was when the plan was made
 	NoCommand string        // it was made, but the command cannot be executed
 	Started   bool
 	Ended     bool

@@ -118,6 +118,7 @@ func (m Message) Packet() []byte {
 	w.text(m.Notice)
 	w.text(m.Failed)
 	w.uint(uint64(m.Errno))
+	w.bool(m.Changed)
 	w.text(m.NoCommand)
 	w.bool(m.Started)
 	w.bool(m.Ended)
@@ -131,7 +132,7 @@ func (m Message) Packet() []byte {
 func ParseMessage(data []byte) (Message, error) {
 	r := &reader{b: data}
 	m := Message{
-		Listening: r.bool(), Home: r.bool(), Notice: r.text(), Failed: r.text(), Errno: syscall.Errno(r.uint()), NoCommand: r.text(),
+		Listening: r.bool(), Home: r.bool(), Notice: r.text(), Failed: r.text(), Errno: syscall.Errno(r.uint()), Changed: r.bool(), NoCommand: r.text(),
 		Started: r.bool(), Ended: r.bool(), Alone: r.bool(), Code: int(r.uint()), Signal: syscall.Signal(r.uint()),
 	}
 	return m, r.err()
