@@ -203,6 +203,9 @@ func (l *look) takeAway(path string) (to string, ok bool) {
 func (l *look) putBack(old kept, c change) {
 	err := l.copies.putBack(old)
 	now, again := l.copies.keep(old.Path)
+	if missing(err) && !isReal(filepath.Dir(old.Path)) {
+		err = nil // the place is gone by now
+	}
 	if err = errors.Join(err, again); err != nil {
 		l.errs = append(l.errs, err)
 	}

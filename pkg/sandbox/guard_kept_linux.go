@@ -160,7 +160,19 @@ func (c *copies) add(k *kept, dir int, name, path string, depth int, room *int64
 	}
 	at := len(k.Files)
 	k.Files = append(k.Files, keptFile{Path: path, ID: idOf(&st), Mode: st.Mode, UID: int(st.Uid), GID: int(st.Gid), Modified: st.Mtim.Nano()})
-	switch st.Mode & unix.S_IFMT {
+	err := c.read(k, at, dir, name, st.Size, depth, room)
+	// It may go or become something else meanwhile. That is known as changed, also where the next one in its place has its number and time.
+	if f := &k.Files[at]; missing(err) || errors.Is(err, unix.EINVAL) && !f.stillIn(dir, name) {
+		f.ID.Changed = math.MaxInt64
+		return nil
+	}
+	return err
+}
+
+// read adds what is in the file that was added last, which had a size when it was.
+func (c *copies) read(k *kept, at, dir int, name string, size int64, depth int, room *int64) error {
+	path := k.Files[at].Path
+	switch k.Files[at].Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 		text := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(dir, name, text)
@@ -171,7 +183,7 @@ func (c *copies) add(k *kept, dir int, name, path string, depth int, room *int64
 			k.Files[at].Text = string(text[:n])
 		}
 	case unix.S_IFREG:
-		if st.Size > min(maxKeptFile, *room) {
+		if size > min(maxKeptFile, *room) {
 			return nil
 		}
 		data, err := readIn(dir, name, maxKeptFile)

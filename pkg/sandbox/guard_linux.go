@@ -225,6 +225,8 @@ func (t *tree) guardPath(path string) {
 	}
 	info, err := os.Lstat(path)
 	switch {
+	case missing(err): // by now
+		t.sweep.absent = append(t.sweep.absent, path)
 	case err != nil:
 		t.cannotLook(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -1158,5 +1160,36 @@ func TestTurnsAreKept(t *testing.T) {
 		if l.byEarlierTurn(when) != want {
 			t.Errorf("%d: not %v", when, want)
 		}
+	}
+}
+
+// What another program makes and removes while it is looked at is no error.
+func TestKeepingWhatGoes(t *testing.T) {
+	hooks := filepath.Join(t.TempDir(), "hooks")
+	ctx, cancel := context.WithCancel(t.Context())
+	var coming sync.WaitGroup
+	coming.Go(func() {
+		for ctx.Err() == nil {
+			_ = os.Mkdir(hooks, 0o755)
+			_ = os.WriteFile(filepath.Join(hooks, "a"), []byte("x"), 0o755)
+			_ = os.RemoveAll(hooks)
+			_ = os.Symlink("elsewhere", hooks)
+			_ = os.Remove(hooks)
+		}
+	})
+	var c copies
+	found := 0
+	for range 20_000 {
+		k, err := c.keep(hooks)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		found += len(k.Files)
+	}
+	cancel()
+	coming.Wait()
+	if found == 0 {
+		t.Error("it was never there")
 	}
 }
