@@ -89,6 +89,7 @@ func TestE2EBadInput(t *testing.T) {
 		{name: "amp missing", prep: func(p *project) { p.amp = "nowhere/amp" }, args: []string{"run", "x"}, exit: 5, code: fault.BootstrapFailed, error: "nowhere/amp", hint: "--amp-path"},
 		{name: "amp is not executable", prep: ampPath(0o644, "#!/bin/sh\n"), args: []string{"run", "x"}, exit: 5, code: fault.BootstrapFailed, error: "not-amp is not executable", hint: "--amp-path"},
 		{name: "amp is text", prep: ampPath(0o755, "hello\n"), args: []string{"run", "x"}, exit: 5, code: fault.BootstrapFailed, error: "neither a program for linux nor a script", hint: "--amp-path"},
+		{name: "amp's interpreter is missing", prep: ampPath(0o755, "#!/nonexistent/node\n"), args: []string{"run", "x"}, exit: 3, code: fault.AmpCrashed, error: "cannot be started in the sandbox", hint: "interpreter"},
 		{name: "amp is a directory", prep: func(p *project) { p.amp = p.dir }, args: []string{"run", "x"}, exit: 5, code: fault.BootstrapFailed, error: "is a directory", hint: "--amp-path"},
 		{name: "no source", prep: func(p *project) { p.amp = "" }, args: []string{"run", "x"}, exit: 5, code: fault.BootstrapFailed, error: "bootstrap failed"},
 		{name: "wrong checksum in a directory", prep: mirror(wrong), args: []string{"run", "x"}, exit: 5, code: fault.BootstrapFailed, error: wrong[:8], keeps: true},
@@ -158,7 +159,11 @@ func (b badInput) run(p *project) {
 		p.t.Errorf("after %s: %s", c.took, c.err)
 	}
 	c = start(slices.Insert(args, verb+1, "-o", "json")...).want(b.exit)
-	if r := c.failed(StatusError, b.code, b.error); r.Logs != (ReportLogs{}) || r.NumTurns != 0 {
+	status := StatusError
+	if b.code == fault.AmpCrashed {
+		status = StatusCrashed
+	}
+	if r := c.failed(status, b.code, b.error); r.Logs != (ReportLogs{}) || r.NumTurns != 0 {
 		p.t.Errorf("a turn was begun: %+v", r)
 	}
 	if n := len(p.service.Requests()); n > 0 {

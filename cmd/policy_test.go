@@ -115,8 +115,10 @@ func TestSandboxCommandExitCode(t *testing.T) {
 	if w.out.String() != "out\n" || w.errOut.String() != "err\n" {
 		t.Errorf("stdout %q, stderr %q", w.out, w.errOut)
 	}
-	if code := w.run(t, "sandbox", "--sandbox", "off", "--", "/nonexistent"); code != 2 {
-		t.Errorf("a command that is none: exit %d", code)
+	for cmd, want := range map[string]int{"/nonexistent": 127, "no-such-command": 127, "/etc": 126} {
+		if code := w.run(t, "sandbox", "--sandbox", "off", "--", cmd); code != want || !strings.Contains(w.errOut.String(), "exec: \""+cmd+"\": ") {
+			t.Errorf("%s: exit %d, %q", cmd, code, w.errOut)
+		}
 	}
 }
 

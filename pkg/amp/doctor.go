@@ -140,11 +140,7 @@ func (p *Prober) CheckStarts(path string, needs ...string) check.Check {
 // the launcher, and amp_crashed where the build dies, hangs or says something else.
 func (p *Prober) Version(ctx context.Context, path string) (string, error) {
 	ran, err := p.run(ctx, path, "--version")
-	var refused *sandbox.NoCommandError
 	switch {
-	case errors.As(err, &refused):
-		return "", fault.New(fault.AmpCrashed, "%s cannot be started in the sandbox: %w", path, refused).
-			Hint("a script needs its interpreter (node) in a place that the sandbox shows: add it with `--allow-read`")
 	case err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return "", fault.New(fault.AmpCrashed, "%s: %s --version did not end in time", crashed, path).
 			Hint("fetch Amp again with `sesame amp install`, or try another with --amp-version")

@@ -256,7 +256,7 @@ func (p *Prober) run(ctx context.Context, path string, args ...string) (probed, 
 		Stderr: &errs,
 	})
 	if err != nil {
-		return probed{}, fmt.Errorf("start amp to see what it can do: %w", err)
+		return probed{}, fmt.Errorf("start amp to see what it can do: %w", notStarted(path, err))
 	}
 	status, err := waitFor(inner, proc, killWait)
 	if ctx.Err() != nil {
@@ -267,6 +267,19 @@ func (p *Prober) run(ctx context.Context, path string, args ...string) (probed, 
 		return probed{}, err
 	}
 	return probed{out.String(), errs.String(), status, timedOut}, nil
+}
+
+// notStarted is the launcher's error for a build. One that cannot be executed has crashed as far as anybody cares.
+func notStarted(path string, err error) error {
+	var refused *sandbox.NoCommandError
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case refused.Tier == sandbox.Off:
+		return fault.New(fault.AmpCrashed, "%s cannot be started: %w", path, refused).Hint("a script needs its interpreter (node)")
+	}
+	return fault.New(fault.AmpCrashed, "%s cannot be started in the sandbox: %w", path, refused).
+		Hint("a script needs its interpreter (node) in a place that the sandbox shows: add it with `--allow-read`")
 }
 
 // env is the environment without the key: nothing that a help prints needs it,

@@ -241,7 +241,7 @@ func (t *turn) start(ctx context.Context, a arguments) (string, error) {
 		Stderr: stderr,
 	})
 	if err != nil {
-		return "", fmt.Errorf("start amp: %w", err)
+		return "", fmt.Errorf("start amp: %w", notStarted(a.list[0], err))
 	}
 	look := func() {
 		if !a.stream && t.out.ThreadID == "" {

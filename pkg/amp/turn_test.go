@@ -298,7 +298,7 @@ func TestProbeRefusals(t *testing.T) {
 	}{
 		"missing":        {filepath.Join(t.TempDir(), "none"), fault.Usage},
 		"a directory":    {t.TempDir(), fault.Usage},
-		"no executable":  {plain, fault.Usage},
+		"no executable":  {plain, fault.AmpCrashed},
 		"something else": {truePath, fault.Usage},
 		"dies":           {script("echo why >&2; kill -SEGV $$"), fault.AmpCrashed},
 		"hangs":          {script("exec sleep 60"), fault.AmpCrashed},

@@ -63,7 +63,7 @@ func try(ctx context.Context, policy *Policy, env []string) (Tier, error) {
 	switch {
 	case errors.As(err, &none):
 		// The sandbox was made; that there is no such program in it is no fault of its.
-		return none.tier, nil
+		return none.Tier, nil
 	case err != nil && ctx.Err() != nil:
 		return "", fault.New(fault.SandboxUnavailable, "the sandbox was not made in time")
 	case err != nil:

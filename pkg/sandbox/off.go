@@ -2,11 +2,14 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
@@ -29,7 +32,7 @@ func startOff(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start the command: %w", ctx.Err())
 		}
-		return nil, fault.New(fault.Usage, "cannot start %s: %w", args[0], err)
+		return nil, cannotStart(c.Args[0], err)
 	}
 	return &Process{
 		tier: Off,
@@ -40,6 +43,25 @@ func startOff(ctx context.Context, p *Policy, c *Command) (*Process, error) {
 		signal:  cmd.Process.Signal,
 		denials: func() []Denial { return nil },
 	}, nil
+}
+
+// cannotStart is what Cmd.Start says of a program, as the other tiers say it.
+func cannotStart(name string, err error) error {
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path) && path.Op == "chdir":
+		return fault.New(fault.Usage, "start %s: %w", name, err)
+	case path != nil:
+		err = &exec.Error{Name: name, Err: path.Err}
+	}
+	code := 126
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		code = 127
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	return &NoCommandError{Code: code, Why: err.Error(), Tier: Off}
 }
 
 // filesOutside makes the files for a command that has no place of its own, and names them to it.

@@ -107,11 +107,11 @@ func statusOf(ws syscall.WaitStatus) Status {
 	return Status{Code: ws.ExitStatus()}
 }
 
-// NoCommandError says that the sandbox works but the command cannot be executed in it.
+// NoCommandError says that the sandbox works, or is off, but the command cannot be executed in it.
 type NoCommandError struct {
 	Code int // what a shell would exit with: 127 not found, 126 not executable
 	Why  string
-	tier Tier
+	Tier Tier
 }
 
 func (e *NoCommandError) Error() string { return e.Why }

@@ -126,7 +126,7 @@ func (s *seatbelt) start(ctx context.Context, c *Command) error {
 		return unavailable("the sandbox cannot be had here", errors.New(r.Failed))
 	case r.NoCommand != "":
 		_ = s.cmd.Wait()
-		return &NoCommandError{Code: r.Code, Why: r.NoCommand, tier: Seatbelt}
+		return &NoCommandError{Code: r.Code, Why: r.NoCommand, Tier: Seatbelt}
 	}
 	s.tell(c)
 	return nil

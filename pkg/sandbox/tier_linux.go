@@ -344,7 +344,7 @@ func (b *box) hearStart() error {
 		return b.cannotBuild(m)
 	case m.NoCommand != "":
 		b.mayHave = false
-		return &NoCommandError{Code: m.Code, Why: m.NoCommand, tier: b.tier}
+		return &NoCommandError{Code: m.Code, Why: m.NoCommand, Tier: b.tier}
 	}
 	return nil
 }
