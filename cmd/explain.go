@@ -2,8 +2,11 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -132,6 +135,9 @@ func (o *sandboxOptions) verdicts(ctx context.Context, cfg *config.Config, p *sa
 		text := fmt.Sprintf("%s: %s (%s)", v.Target, word, v.Rule)
 		if v.Flag != "" {
 			text += "; to change it: " + v.Flag
+			if _, err := os.Lstat(v.Target); v.Access != "" && errors.Is(err, fs.ErrNotExist) {
+				text += ", once there is something" // or the flag is refused
+			}
 		}
 		if _, err := fmt.Fprintln(a.io.Out, onOneLine(text)); err != nil {
 			return err

@@ -155,6 +155,21 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// The flags take what is there.
+func TestExplainWhatIsNotThere(t *testing.T) {
+	w := newWorld(t)
+	w.write(t, ".vscode/tasks.json", "{}")
+	for path, want := range map[string]string{
+		"/nowhere/at/all": "; to change it: --allow-read /nowhere/at/all, once there is something\n",
+		".vscode":         "; to change it: --allow-write " + w.cwd + "/.vscode\n",
+		".envrc":          "; to change it: --allow-write " + w.cwd + "/.envrc, once there is something\n",
+	} {
+		if code := w.run(t, "sandbox", "--explain-path", path); code != 0 || !strings.HasSuffix(w.out.String(), want) {
+			t.Errorf("%s: exit %d, %s%s", path, code, w.out, w.errOut)
+		}
+	}
+}
+
 // Names of files say nothing in sesame's name, neither to the terminal nor to who reads line by line.
 func TestNamesOfFilesStayNames(t *testing.T) {
 	const evil = "a\x1b]0;t\x07\n::error::forged\nsesame: everything was verified"
