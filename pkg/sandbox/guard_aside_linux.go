@@ -29,16 +29,17 @@ func (a *aside) take(path string) (to string, err error) {
 	}
 	defer unix.Close(dir)
 	name := filepath.Base(path)
-	if to := a.place(path); to != "" {
-		err := unix.Renameat(dir, name, unix.AT_FDCWD, to)
+	if into, to, err := a.place(path); err == nil {
+		err = unix.Renameat(dir, name, into, filepath.Base(to))
 		if errors.Is(err, unix.EACCES) { // the sandbox has locked the directory, or this one
 			_ = unlock(dir)
-			if locked, err := unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+			if locked, err := openIn(dir, name); err == nil {
 				_ = unlock(locked)
 				unix.Close(locked)
 			}
-			err = unix.Renameat(dir, name, unix.AT_FDCWD, to)
+			err = unix.Renameat(dir, name, into, filepath.Base(to))
 		}
+		unix.Close(into)
 		if err == nil {
 			return to, nil
 		}
@@ -46,9 +47,13 @@ func (a *aside) take(path string) (to string, err error) {
 	beside := "sesame-swept-" + time.Now().Format("20060102-150405.000000000")
 	err = unix.Mkdirat(dir, beside, 0o700)
 	if err == nil {
-		to := filepath.Join(beside, "from"+name)
-		if err = unix.Renameat(dir, name, dir, to); err == nil {
-			return filepath.Join(filepath.Dir(path), to), nil
+		var into int
+		if into, err = openIn(dir, beside); err == nil {
+			err = unix.Renameat(dir, name, into, "from"+name)
+			unix.Close(into)
+		}
+		if err == nil {
+			return filepath.Join(filepath.Dir(path), beside, "from"+name), nil
 		}
 		_ = unix.Unlinkat(dir, beside, unix.AT_REMOVEDIR)
 	}
@@ -63,33 +68,60 @@ func (a *aside) take(path string) (to string, err error) {
 	return "", root.RemoveAll(name)
 }
 
-// place is where a path goes; "" if there is no place for it.
-func (a *aside) place(path string) string {
+// errNoPlace says that there is nowhere to put things aside.
+var errNoPlace = errors.New("no place for it")
+
+// place opens the directory that a path goes into, and says where it will be. What was taken before is there, too: a link among that leads
+// nowhere, and who still has a directory of it open, as another sandbox may, cannot put a link on the way.
+func (a *aside) place(path string) (dir int, to string, err error) {
 	if a.state == "" { // or the temporary directory would be taken
-		return ""
+		return -1, "", errNoPlace
 	}
 	if a.dir == "" {
-		dir, err := os.MkdirTemp(a.state, "swept-"+time.Now().Format("20060102-150405-"))
-		if err != nil {
-			return ""
+		if a.dir, err = os.MkdirTemp(a.state, "swept-"+time.Now().Format("20060102-150405-")); err != nil {
+			return -1, "", err
 		}
-		a.dir = dir
 	}
-	to := filepath.Join(a.dir, filepath.Base(path))
+	to = filepath.Join(a.dir, filepath.Base(path))
 	if within(path, a.top) {
 		to = filepath.Join(a.dir, strings.TrimPrefix(path, a.top))
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return ""
-	}
-	if _, err := os.Lstat(to); err == nil { // the same path for the second time
-		other, err := os.MkdirTemp(filepath.Dir(to), "again-")
-		if err != nil {
-			return ""
+	if dir, err = makeWay(a.dir, strings.TrimPrefix(filepath.Dir(to), a.dir)); err == nil {
+		var st unix.Stat_t
+		if errors.Is(unix.Fstatat(dir, filepath.Base(to), &st, unix.AT_SYMLINK_NOFOLLOW), unix.ENOENT) {
+			return dir, to, nil
 		}
-		to = filepath.Join(other, filepath.Base(to))
+		unix.Close(dir)
 	}
-	return to
+	again, err := os.MkdirTemp(a.dir, "again-") // the same path for the second time, or something else on the way
+	if err != nil {
+		return -1, "", err
+	}
+	dir, err = openReal(again)
+	return dir, filepath.Join(again, filepath.Base(path)), err
+}
+
+// makeWay opens a directory below another one, made with all that are above it.
+func makeWay(top, below string) (int, error) {
+	dir, err := openReal(top)
+	for part := range strings.SplitSeq(below, "/") {
+		if err != nil {
+			return -1, err
+		}
+		if part == "" {
+			continue
+		}
+		_ = unix.Mkdirat(dir, part, 0o700) // opening it tells
+		next, again := openIn(dir, part)
+		unix.Close(dir)
+		dir, err = next, again
+	}
+	return dir, err
+}
+
+// openIn opens a directory of a directory, which is no link.
+func openIn(dir int, name string) (int, error) {
+	return unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 // close removes what was made for nothing.
