@@ -72,11 +72,12 @@ func (t *tree) readIndex(dir, gitDir, config string) gitIndex {
 // room on the disk, and have many names for it.
 type indexReader struct {
 	bytes, names int64           // that may still be read
+	entries      int             // and of directories
 	walked       map[string]bool // directories that were looked through for repositories
 }
 
 func newIndexReader() *indexReader {
-	return &indexReader{bytes: 4 << 30, names: 200_000, walked: map[string]bool{}}
+	return &indexReader{bytes: 4 << 30, names: 200_000, entries: 200_000, walked: map[string]bool{}}
 }
 
 // indexesFile keeps, below Policy.HomeState, what large indexes named.
@@ -295,7 +296,8 @@ func (ir *indexReader) strangers(x gitIndex, top string) (paths []string) {
 		return nil
 	}
 	n, err := ir.read(x)
-	if n.nameless || errors.Is(err, errEndless) || errors.Is(err, fs.ErrPermission) {
+	tooMany := len(n.links) > maxRepositories && len(x.Links) <= maxRepositories // for the next start
+	if n.nameless || tooMany || errors.Is(err, errEndless) || errors.Is(err, fs.ErrPermission) {
 		return []string{x.File} // git can make it anew from what was committed
 	}
 	for _, link := range n.links {
@@ -307,7 +309,15 @@ func (ir *indexReader) strangers(x gitIndex, top string) (paths []string) {
 		if dir = x.at(dir); dir == x.Dir || !within(dir, top) {
 			continue
 		}
+		if _, err := os.Lstat(dir); missing(err) {
+			continue
+		} else if !isReal(dir) { // over a link, which may lead out of the workspace
+			return append(paths, x.File)
+		}
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if ir.entries--; ir.entries < 0 {
+				return errEndless
+			}
 			switch {
 			case err != nil && !missing(err):
 				return err
@@ -324,7 +334,7 @@ func (ir *indexReader) strangers(x gitIndex, top string) (paths []string) {
 			return nil
 		})
 		if err != nil { // it is not known what is there
-			paths = append(paths, x.File)
+			return append(paths, x.File)
 		}
 	}
 	return paths

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,6 +169,42 @@ func TestEndlessIndex(t *testing.T) {
 			h.policy.Tier = testTier()
 			if _, err := h.start(t.Context(), io.Discard, "/bin/true"); !strings.Contains(fmt.Sprint(err), index) {
 				t.Errorf("what came with the workspace: %v", err)
+			}
+		})
+	}
+}
+
+// What an index names neither leads out of the workspace nor keeps later sandboxes from starting.
+func TestIndexThatLeadsElsewhere(t *testing.T) {
+	const entries = `
+import struct
+def index(mode, names):
+    data = b"DIRC" + struct.pack(">II", 2, len(names))
+    for n in names:
+        e = struct.pack(">10I", 0, 0, 0, 0, 0, 0, mode, 0, 0, 0) + b"\1" * 20 + struct.pack(">H", min(len(n), 0xfff)) + n.encode() + b"\0"
+        data += e + b"\0" * (-len(e) % 8)
+    open(".git/index", "wb").write(data + b"\0" * 20)
+`
+	for name, c := range map[string]struct {
+		script string
+		moved  bool // the index is
+	}{
+		"directories over links": {"for i in $(seq 500); do ln -s / l$i; done; " + python(entries+`index(0o040000, ["l%d/usr" % i for i in range(1, 501)])`), true},
+		"too many":               {python(entries + `index(0o160000, ["m%04d" % i for i in range(1001)])`), true},
+		"a long name":            {python(entries + `index(0o160000, ["a" * 300])`), false},
+		"a link to itself":       {"ln -s loop loop; " + python(entries+`index(0o160000, ["loop/x"])`), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.repository()
+			begin := time.Now()
+			h.sh(c.script)
+			if _, err := os.Lstat(filepath.Join(h.policy.Workspace, ".git", "index")); errors.Is(err, fs.ErrNotExist) != c.moved {
+				t.Errorf("the index: %v", err)
+			}
+			h.sh("true")
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("it took %v", took)
 			}
 		})
 	}

@@ -113,7 +113,7 @@ func (t *tree) tooMany(what string, most int) {
 func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	dotGit := filepath.Join(dir, ".git")
 	switch info, err := os.Lstat(dotGit); {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP):
 		t.sweep.absent = append(t.sweep.absent, dotGit)
 	case errors.Is(err, syscall.ENOTDIR): // a file where a submodule is said to be
 	case err != nil:
@@ -160,10 +160,16 @@ func (t *tree) canWrite(dir string) bool {
 	return true
 }
 
+// longestName is how long the name of a file can be, in bytes, on the file systems of Linux.
+const longestName = 255
+
 // cannotLook notes that it is not known what is to be kept from a sandbox that could write above it: whoever may write a
 // directory may also make it readable again.
 func (t *tree) cannotLook(path string, err error) {
 	if errors.Is(err, syscall.ENAMETOOLONG) {
+		if slices.ContainsFunc(strings.Split(path, "/"), func(name string) bool { return len(name) > longestName }) {
+			return // nothing can be there
+		}
 		t.unknown = fault.New(fault.Usage, "the workspace's path is too long: %s cannot be guarded", filepath.Base(path)).
 			Hint("move the workspace to a shorter path")
 		return
