@@ -246,6 +246,12 @@ func TestWorkAtTheTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		said.waitFor(t, step.shows)
+		if step.shows == "^C" { // what is typed before the shell is back is lost
+			_, after, _ := strings.Cut(said.String(), "^C")
+			for deadline := time.Now().Add(10 * time.Second); !strings.Contains(after, "bash-") && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+				_, after, _ = strings.Cut(said.String(), "^C")
+			}
+		}
 		time.Sleep(200 * time.Millisecond) // until what was started is in the foreground
 	}
 	if err := cmd.Wait(); err != nil {
