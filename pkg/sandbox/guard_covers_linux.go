@@ -46,7 +46,7 @@ func (l *look) copyCovered(note func() error) error {
 		if c.Hides || c.isModules() || c.Is == (birth{}) {
 			continue
 		}
-		if k, err := l.copies.keep(c.Path); err == nil && c.holds() {
+		if k, err := l.copies.keep(c.Path); err == nil && c.holds() && !l.isNew(k) {
 			list = append(list, k)
 		}
 	}

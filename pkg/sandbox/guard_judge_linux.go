@@ -202,10 +202,15 @@ func (l *look) takeAway(path string) (to string, ok bool) {
 
 func (l *look) putBack(old kept, c change) {
 	err := l.copies.putBack(old)
-	now, again := l.copies.keep(old.Path)
 	if missing(err) && !isReal(filepath.Dir(old.Path)) {
-		err = nil // the place is gone by now
+		delete(l.keeps, old.Path) // the place is gone by now
+		if c.to != "" {
+			c.what = changed
+			l.changes = append(l.changes, c)
+		}
+		return
 	}
+	now, again := l.copies.keep(old.Path)
 	if err = errors.Join(err, again); err != nil {
 		l.errs = append(l.errs, err)
 	}

@@ -21,6 +21,8 @@ type kept struct {
 	In    uint64     // the directory that it is in
 	Files []keptFile // parents first; none where nothing is
 	More  bool       // there are more than are looked at
+	// Another sandbox may have left it so: it is known from what this one makes of it, and not put back. This is not noted.
+	Foreign bool
 }
 
 // keptFile is a file or directory of it.
@@ -162,7 +164,7 @@ func (c *copies) add(k *kept, dir int, name, path string, depth int, room *int64
 	k.Files = append(k.Files, keptFile{Path: path, ID: idOf(&st), Mode: st.Mode, UID: int(st.Uid), GID: int(st.Gid), Modified: st.Mtim.Nano()})
 	err := c.read(k, at, dir, name, st.Size, depth, room)
 	// It may go or become something else meanwhile. That is known as changed, also where the next one in its place has its number and time.
-	if f := &k.Files[at]; missing(err) || errors.Is(err, unix.EINVAL) && !f.stillIn(dir, name) {
+	if f := &k.Files[at]; missing(err) || (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENXIO)) && !f.stillIn(dir, name) {
 		f.ID.Changed = math.MaxInt64
 		return nil
 	}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -908,7 +909,7 @@ func TestUnfinishedLookIsGoneOnWith(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.noteSweep(tree.sweep, 0); err != nil {
+	if err := errors.Join(b.join(t.Context()), b.noteSweep(tree.sweep, 0)); err != nil {
 		t.Fatal(err)
 	}
 	h.write("src/project/d7/e/.envrc", "EVIL")
@@ -922,7 +923,7 @@ func TestUnfinishedLookIsGoneOnWith(t *testing.T) {
 	if owed := b.sweepLeft(); owed != 0 {
 		t.Errorf("the next one leaves something, too; told %q", told)
 	}
-	b.guardLock.Close()
+	b.leaveGuard()
 	if got := plantedBelow(t, h.policy.Workspace); len(got) > 0 {
 		t.Errorf("left: %q", got)
 	}
@@ -1174,6 +1175,10 @@ func TestKeepingWhatGoes(t *testing.T) {
 			_ = os.WriteFile(filepath.Join(hooks, "a"), []byte("x"), 0o755)
 			_ = os.RemoveAll(hooks)
 			_ = os.Symlink("elsewhere", hooks)
+			_ = os.Remove(hooks)
+			_ = unix.Mknod(hooks, unix.S_IFSOCK|0o600, 0)
+			_ = os.Remove(hooks)
+			_ = os.WriteFile(hooks, nil, 0o600)
 			_ = os.Remove(hooks)
 		}
 	})

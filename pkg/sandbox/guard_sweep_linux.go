@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sesame-cli/sesame/pkg/config/fault"
 	"github.com/sesame-cli/sesame/pkg/sandbox/shim"
 )
@@ -121,68 +119,66 @@ func (l *look) lookFor(path string) fs.FileInfo {
 // Files below Policy.HomeState.
 const (
 	// guardFile keeps what to sweep while a sandbox runs: if it is killed, the next one does it.
-	guardFile = "to-sweep"
-	// guardLockFile is locked by whoever has made that.
-	guardLockFile = "guard-lock"
-	memoryFile    = "looked"  // what a look remembers
-	keepsFile     = "guarded" // what it keeps of what programs of the host execute
-	copiesDir     = "copies"  // and what was in that
-	madeFile      = "made"    // repositories that a sandbox has made
-	turnsFile     = "turns"   // when sandboxes ran
+	guardFile  = "to-sweep"
+	memoryFile = "looked"  // what a look remembers
+	keepsFile  = "guarded" // what it keeps of what programs of the host execute
+	copiesDir  = "copies"  // and what was in that
+	madeFile   = "made"    // repositories that a sandbox has made
+	turnsFile  = "turns"   // when sandboxes ran
 )
 
-// lockGuard makes this sandbox the one that keeps notes of the workspace's guard, unless another one is.
-func (b *box) lockGuard() {
-	if b.policy.HomeState == "" || b.guardLock != nil {
-		return
+// noteSweep begins the guard: from here on what changes is the sandbox's doing. Something of an earlier one may be owed since a time.
+func (b *box) noteSweep(s sweep, owed int64) error {
+	b.sweep, b.owed = s, owed
+	if s.top != "" {
+		if err := b.noteWorkspace(); err != nil {
+			return err
+		}
 	}
-	f, err := os.OpenFile(filepath.Join(b.policy.HomeState, guardLockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
-		return
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
-		return
-	}
-	b.guardLock = f
+	b.share()
+	return nil
 }
 
-// noteSweep begins the guard: from here on what changes is the sandbox's doing.
-func (b *box) noteSweep(s sweep, owed int64) error {
-	b.lockGuard()
-	b.sweep, b.owed = s, owed != 0
-	if s.top == "" {
-		return nil
-	}
-	b.look = newLook(b.policy, &b.sweep, b.guardLock != nil)
+func (b *box) noteWorkspace() error {
+	s, l := &b.sweep, newLook(b.policy, &b.sweep, b.guardLock != nil)
+	b.look = l
 	if !b.policy.own {
-		b.look.first()
+		l.first()
 	}
-	if owed == 0 { // or a sandbox has changed it
-		if err := b.look.catchUp(); err != nil {
+	if b.owed == 0 { // or a sandbox has changed it
+		if err := l.catchUp(); err != nil {
 			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 		}
+	}
+	if b.joined != nil {
+		l.together, l.othersSince = true, b.joined.since
 	}
 	for _, path := range s.keep {
-		k, err := b.look.copies.keep(path)
-		if err != nil {
-			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		k, noted := b.notedBefore(path)
+		if !noted {
+			var err error
+			if k, err = l.copies.keep(path); err != nil {
+				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+			}
 		}
-		b.sweep.kept = append(b.sweep.kept, k)
+		k.Foreign = !noted && l.isNew(k)
+		s.kept = append(s.kept, k)
 	}
 	var err error
-	if b.sweep.since, err = clock(s.top, b.guardLock); err != nil {
+	if s.since, err = clock(s.top, b.part); err != nil {
 		return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
 	}
-	b.sweep.began = time.Now()
-	if owed != 0 {
-		b.sweep.since = owed
+	s.began = time.Now()
+	if b.owed != 0 {
+		s.since = b.owed
 	}
-	b.look.since = b.sweep.since
+	if l.since = s.since; l.together {
+		l.since = l.othersSince // what they do is not the user's either
+	}
 	if b.guardLock == nil {
-		return nil // nothing to keep it in; or another sandbox has noted the same
+		return nil // nothing to keep it in; or another sandbox has noted what matters
 	}
-	if err := b.look.copies.save(b.sweep.kept); err != nil {
+	if err := l.copies.save(s.kept); err != nil {
 		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 	}
 	if err := b.writeSweep(); err != nil {
@@ -221,7 +217,6 @@ func (b *box) overwriteGuardFile(data []byte) error {
 // sweepLeft does what a sandbox that was killed could not do any more, and tells since when what is still left may be the
 // sandbox's doing.
 func (b *box) sweepLeft() (owed int64) {
-	b.lockGuard()
 	if b.guardLock == nil {
 		return 0
 	}
@@ -285,13 +280,13 @@ func (b *box) takeAway() (whole bool) {
 		l.errs = append(l.errs, err)
 	}
 	b.tellChanges(l, whole)
-	if whole = whole && len(l.errs) == 0; b.guardLock == nil {
-		return whole
+	if whole = whole && len(l.errs) == 0; b.guardLock == nil || !b.isLast() {
+		return whole // others need what is noted, and the last of them does all of it again
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
 	} else if until != 0 {
-		b.sweep.until = until
+		b.sweep.until, b.owedUntil = until, until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
 	}
 	return whole
@@ -299,10 +294,23 @@ func (b *box) takeAway() (whole bool) {
 
 // forgetSweep ends the guard of a command that never ran: what has changed meanwhile was not its doing.
 func (b *box) forgetSweep() {
-	if b.look == nil || b.guardLock == nil || b.owed {
-		return
+	switch {
+	case b.look == nil || b.guardLock == nil || !b.isLast():
+	case b.owed != 0:
+		b.sweep.until = b.owedUntil
+		_ = b.writeSweep() // what is there says that it has not ended yet
+	default:
+		_ = b.overwriteGuardFile(swept) // if not, the next one sweeps
 	}
-	_ = b.overwriteGuardFile(swept) // if not, the next one sweeps
+}
+
+// sweepLast does what others may have left, if this sandbox ran beside them and is the last one.
+func (b *box) sweepLast() {
+	if b.joined != nil && b.isLast() {
+		b.joined = nil
+		b.lockGuard()
+		b.sweepLeft()
+	}
 }
 
 func (b *box) tellChanges(l *look, whole bool) {
@@ -339,6 +347,9 @@ func (l *look) restore(k kept) {
 	if err != nil {
 		l.errs = append(l.errs, err)
 	} else if !k.same(now) {
+		if k.Foreign {
+			k = kept{Path: k.Path}
+		}
 		l.deal(k, now, slices.Contains(l.plan.gits, filepath.Dir(k.Path)), true)
 	}
 }

@@ -150,7 +150,7 @@ func (t *tree) hide(path string, outright bool) {
 	if err != nil || mode&fs.ModeSymlink != 0 {
 		return // nothing there; or a link, whose target is hidden itself
 	}
-	op := shim.Mount{Kind: shim.Hide, Path: path, Blank: shim.BlankFile}
+	op := shim.Mount{Kind: shim.Hide, Path: path, Blank: shim.BlankFile, Gone: mode&fs.ModeSocket != 0} // a program that ends removes its socket
 	if mode.IsDir() {
 		op.Blank = shim.BlankDir
 		for other := range t.ops {

@@ -69,7 +69,7 @@ func startLandlock(ctx context.Context, p *Policy, c *Command) (*Process, error)
 }
 
 // plan is the plan of a sandbox without namespaces.
-func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
+func (l *confinement) plan(ctx context.Context, b *box, c *Command) (*shim.Plan, error) {
 	if err := b.up(); err != nil {
 		return nil, unavailable(err)
 	}
@@ -77,6 +77,9 @@ func (l *confinement) plan(b *box, c *Command) (*shim.Plan, error) {
 		if err := prepareHomeState(state, l.policy.Workspace); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's home: %w", err)
 		}
+	}
+	if err := b.join(ctx); err != nil {
+		return nil, err
 	}
 	owed := b.sweepLeft()
 	t, err := newTree(l.policy)

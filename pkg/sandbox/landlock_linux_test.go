@@ -164,7 +164,7 @@ while True:
 }
 
 func TestPassingFailures(t *testing.T) {
-	for _, err := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, errChanged} {
+	for _, err := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, errChanged, &planError{syscall.EACCES}} {
 		if !passing(unavailable(err)) {
 			t.Errorf("%v leads to a weaker tier", err)
 		}

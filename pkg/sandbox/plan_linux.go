@@ -221,7 +221,8 @@ func (t *tree) system() error {
 	if t.policy.Profile == Strict {
 		t.set(shim.Mount{Kind: shim.Libraries, Path: librariesDir, Mode: 0o700})
 	}
-	if _, ok := t.view.directory("/var/tmp"); ok || t.policy.Profile == Strict {
+	_, there := t.view.directory("/var/tmp")
+	if above, ok := t.above("/var/tmp"); there || t.policy.Profile == Strict && (!ok || t.ops[above].Kind != shim.ReadWrite) {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
 	}
 	// Toolchains that some systems have in unusual places.

@@ -78,6 +78,9 @@ func startStrongest(ctx context.Context, p *Policy, c *Command, begun head) (*Pr
 // passing tells whether a tier cannot be had now, but may be in a moment: another sandbox's command, which can have files change and
 // processes and memory run out, must not bring this one a weaker tier.
 func passing(err error) bool {
+	if _, ok := errors.AsType[*planError](err); ok {
+		return true
+	}
 	for _, why := range []error{errChanged, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, why) {
 			return true
@@ -89,7 +92,7 @@ func passing(err error) bool {
 // mechanics are what the tiers of Linux differ in.
 type mechanics struct {
 	tier Tier
-	plan func(b *box, c *Command) (*shim.Plan, error)
+	plan func(ctx context.Context, b *box, c *Command) (*shim.Plan, error)
 	take func(b *box, fds []int) error // the descriptors that the shim hands over
 	// names of the sandbox itself, where it reads no hosts file
 	localNames []string
@@ -102,15 +105,19 @@ type box struct {
 	policy    *Policy
 	gateway   *gateway.Gateway
 	refusals  []*gateway.Refusals
-	sweep     sweep             // what to look at again at the end
-	look      *look             // what does it
-	lock      *os.File          // of Policy.HomeState, or nil
-	memory    *memoryHome       // if the home's changes are in memory
-	unmade    []string          // see tree
-	guardLock *os.File          // whoever has it keeps notes of the workspace's guard; or nil
-	ran       bool              // the command did
-	mayHave   bool              // or nobody knows whether it did
-	owed      bool              // an earlier sandbox has left something to sweep
+	sweep     sweep       // what to look at again at the end
+	look      *look       // what does it
+	lock      *os.File    // of Policy.HomeState, or nil
+	shared    bool        // another one has that
+	memory    *memoryHome // if the home's changes are in memory
+	unmade    []string    // see tree
+	part      *os.File    // of the workspace's guard; nil for none
+	joined    *sweep      // what those noted that were running already, nil for nobody
+	guardLock *os.File    // part, if this sandbox keeps notes of the guard; or nil
+	ran       bool        // the command did
+	mayHave   bool        // or nobody knows whether it did
+	owed      int64       // since when an earlier sandbox has left something to sweep, or 0
+	owedUntil int64
 	keep      func() bool       // stops waiting for the end of the context
 	ended     chan shim.Message // closed without a value when the shim said nothing
 }
@@ -119,19 +126,28 @@ type box struct {
 // meanwhile.
 var errChanged = errors.New("other programs changed what the sandbox shows while it was made")
 
-// mostPlans is how often a sandbox is planned anew when that happens.
-const mostPlans = 10
+// mostPlans is how often a sandbox is planned anew when that happens, with pauses between.
+const (
+	mostPlans         = 10
+	pauseBetweenPlans = time.Millisecond
+)
+
+// planError is a failure to find out what a sandbox is to show, which says nothing of the machine either.
+type planError struct{ error }
+
+func (e *planError) Unwrap() error { return e.error }
 
 func startNamespaces(ctx context.Context, p *Policy, c *Command, begun head) (process *Process, err error) {
 	for range mostPlans {
 		if begun == nil {
 			begun = begin()
 		}
-		process, err = startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: (*box).mountPlan, take: (*box).serve})
+		process, err = startBox(ctx, p, c, begun, mechanics{tier: Namespaces, plan: mountPlan, take: (*box).serve})
 		if !errors.Is(err, errChanged) {
 			break
 		}
 		begun = nil
+		time.Sleep(pauseBetweenPlans)
 	}
 	return process, err
 }
@@ -147,7 +163,7 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	b := &box{mechanics: m, head: h, policy: p, ended: make(chan shim.Message, 1)}
 	b.gateway = gateway.New(ctx, gateway.Options{Rules: p.AllowHosts, Dial: (&gateway.Dialer{Proxy: p.Proxy}).Dial, Swap: p.Swap, Denied: b.denied, Local: b.localNames, Program: b.program()})
 	b.keep = context.AfterFunc(ctx, b.kill)
-	err := b.instructHead(c)
+	err := b.instructHead(ctx, c)
 	if err == nil {
 		// Not before: what the head says can wait, and the head waits for its orders.
 		c.watch()
@@ -166,6 +182,9 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 	}
 	b.runs()
 	b.ran = true
+	if b.shared {
+		b.notice("another sandbox of this workspace is running: what this one changes in the home directory is not kept")
+	}
 	first.Ready()
 	time.AfterFunc(looseningDelay, first.Loosen)
 	go b.hearEnd()
@@ -176,8 +195,8 @@ func startBox(ctx context.Context, p *Policy, c *Command, h head, m mechanics) (
 }
 
 // instructHead makes the plan and sends it to the head, which gives up without one.
-func (b *box) instructHead(c *Command) error {
-	pl, err := b.plan(b, c)
+func (b *box) instructHead(ctx context.Context, c *Command) error {
+	pl, err := b.plan(ctx, b, c)
 	if err != nil {
 		return err
 	}
@@ -191,19 +210,33 @@ func (b *box) instructHead(c *Command) error {
 	return nil
 }
 
-// mountPlan makes the plan of a sandbox with namespaces. The first process gets each part of it as soon as that is known, but for the start
-// of the command.
-func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
+// mountPlan makes the plan of a sandbox with namespaces.
+func mountPlan(ctx context.Context, b *box, c *Command) (*shim.Plan, error) {
 	// Nothing is changed for a sandbox that cannot be had.
 	if err := b.up(); err != nil {
 		return nil, unavailable(err)
 	}
-	shared := false
+	if n := len(gateway.Rules(b.policy.AllowHosts).Ports()); n > shim.MaxPorts {
+		return nil, fault.New(fault.SandboxUnavailable, "the rules for hosts name %d ports: a sandbox with namespaces listens on %d at most", n, shim.MaxPorts).
+			Hint("name fewer, or use the weaker tier: --sandbox landlock")
+	}
+	pl, err := b.planMounts(ctx, c)
+	if err != nil {
+		return nil, &planError{err}
+	}
+	return pl, nil
+}
+
+// planMounts makes it, and gives the first process each part as soon as that is known, but for the start of the command.
+func (b *box) planMounts(ctx context.Context, c *Command) (*shim.Plan, error) {
 	if state := b.policy.HomeState; state != "" && b.policy.Home != "" {
 		var err error
-		if shared, err = b.takeHome(state); err != nil {
+		if b.shared, err = b.takeHome(state); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", state, err)
 		}
+	}
+	if err := b.join(ctx); err != nil {
+		return nil, err
 	}
 	owed := b.sweepLeft()
 	t, err := newTree(b.policy)
@@ -214,7 +247,7 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 	b.unmade = t.unmade
 	script := b.head.(*firstProcess)
 	if t.layers != nil {
-		t.layers.Shared = shared
+		t.layers.Shared = b.shared
 		if err := script.writeHome(t.layers, b.policy.Profile == Strict); err != nil {
 			return nil, fmt.Errorf("send the plan: %w", err)
 		}
@@ -232,10 +265,6 @@ func (b *box) mountPlan(c *Command) (*shim.Plan, error) {
 		return nil, err
 	}
 	pl := t.plan(c)
-	if n := len(pl.Ports); n > shim.MaxPorts {
-		return nil, fault.New(fault.SandboxUnavailable, "the rules for hosts name %d ports: a sandbox with namespaces listens on %d at most", n, shim.MaxPorts).
-			Hint("name fewer, or use the weaker tier: --sandbox landlock")
-	}
 	if b.lock != nil {
 		if err := clearWay(pl); err != nil {
 			return nil, fault.New(fault.SandboxUnavailable, "clear the sandbox's home in %s: %w", pl.Home.State, err)
@@ -257,6 +286,10 @@ func unavailable(err error) error {
 			Hint("or, in a machine you can afford to lose: --sandbox off")
 	case errors.Is(err, syscall.ENOSPC):
 		return e.Hint("the limit of user namespaces is reached: raise the sysctl user.max_user_namespaces")
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return e.Hint("raise the limit of open files (ulimit -n), or use the weaker tier: --sandbox landlock")
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
+		return e.Hint("the machine, or a limit of it (ulimit -u, the control group's), is short of processes or memory: try again")
 	}
 	return e.Hint("see what is missing with: sesame doctor").
 		Hint("or, in a machine you can afford to lose: --sandbox off")
@@ -273,6 +306,9 @@ func (b *box) cannotBuild(m shim.Message) error {
 		why := errors.New(m.Failed)
 		if m.Errno != 0 {
 			why = fmt.Errorf("%s: %w", m.Failed, m.Errno)
+		}
+		if strings.HasPrefix(m.Failed, "files: ") && strings.Contains(m.Failed, " "+b.policy.Workspace+"/") { // which a sandbox can write
+			why = &planError{why}
 		}
 		return unavailable(why)
 	}
@@ -293,7 +329,6 @@ func (b *box) takeHome(state string) (shared bool, err error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		b.notice("another sandbox of this workspace is running: what this one changes in the home directory is not kept")
 		return true, f.Close()
 	}
 	if err != nil {
@@ -460,11 +495,11 @@ func (b *box) leave() {
 	} else {
 		b.forgetSweep()
 	}
+	b.sweepLast()
+	b.leaveGuard()
 	b.leaveHome()
-	for _, lock := range []*os.File{b.guardLock, b.lock} {
-		if lock != nil {
-			lock.Close()
-		}
+	if b.lock != nil {
+		b.lock.Close()
 	}
 }
 

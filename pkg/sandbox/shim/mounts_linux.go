@@ -98,7 +98,7 @@ func (b *builder) mount(op Mount) error {
 	case ReadWrite:
 		b.bind(op.Source, op.Path, 0)
 	case Hide:
-		b.hide(op.Path, op.Blank)
+		b.hide(op)
 	case Tmp:
 		b.ownDir(op.Path, op.Mode)
 	case Libraries:
@@ -253,23 +253,27 @@ func (b *builder) libraries(p string, mode os.FileMode) {
 	b.attachOwn(b.newDir(mode), p)
 }
 
-// hide covers a directory with an empty one, a file with one that nobody may read. What the host has removed meanwhile, a program's socket
-// mostly, needs no cover. In somebody else's directory root inside has no more rights than anybody, and needs none either.
-func (b *builder) hide(p string, what Blank) {
-	if what == BlankParent {
+// hide covers a directory with an empty one, a file with one that nobody may read. In somebody else's directory root inside has no more
+// rights than anybody, and needs not hide.
+func (b *builder) hide(op Mount) {
+	p, dir := op.Path, op.Blank == BlankDir
+	if op.Blank == BlankParent {
 		b.readers = append(b.readers, b.ownDir(p, 0o555))
 		return
 	}
 	name := first.BlankFile
-	if what == BlankDir {
+	if dir {
 		name = first.BlankDir
 	}
 	mnt := b.TreeMount(name).Result()
 	b.SetAttributes(mnt, unix.MOUNT_ATTR_RDONLY)
-	if b.parents(p) {
-		b.attach(mnt, p, what == BlankDir)
-	} else {
-		b.cover(mnt, p, unix.ENOENT, unix.EACCES)
+	switch {
+	case b.parents(p):
+		b.attach(mnt, p, dir)
+	case op.Gone:
+		b.cover(mnt, p, unix.EACCES, unix.ENOENT)
+	default:
+		b.cover(mnt, p, unix.EACCES)
 	}
 	b.Close(mnt)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/sandbox/shim/first"
 )
 
 // What is known early is mounted early. In the end everything has to be as if it had been mounted at once.
@@ -117,5 +119,44 @@ func TestNothingIsMadeOnTheHost(t *testing.T) {
 	// The blank of a parent is made where all such are.
 	if want := map[string]int{"files: ro /etc": 1, "files: rw /srv/w": 2, "files: hide /srv/w/d": 1}; !maps.Equal(made, want) {
 		t.Errorf("made %v, want %v", made, want)
+	}
+}
+
+// What has changed on the host since the plan was made is told from what the machine cannot do.
+func TestWhatHasChanged(t *testing.T) {
+	s := NewScript(make([]byte, ScriptMemory))
+	mounts := []Mount{{Kind: ReadOnly, Path: "/etc", Source: "/etc"}, {Kind: File, Path: "/etc/hosts"}, {Kind: Tmp, Path: "/srv", Mode: 0o755}, {Kind: ReadWrite, Path: "/srv/w", Source: "/srv/w"}, {Kind: Hide, Path: "/srv/w/s", Blank: BlankFile}}
+	if err := s.b.mountAll(mounts); err != nil {
+		t.Fatal(err)
+	}
+	changed := func(what string, call uintptr, errno unix.Errno) bool {
+		_, steps := s.mounts(0)
+		for at := range steps {
+			if about, number := s.b.About(at); about == what && number == call {
+				return s.Changed(at+first.AtStep+first.NextScript, errno)
+			}
+		}
+		t.Fatalf("there is no such step: %s", what)
+		return false
+	}
+	for _, c := range []struct {
+		what  string
+		call  uintptr
+		errno unix.Errno
+		want  bool
+	}{
+		{"files: open /srv/w", unix.SYS_OPENAT2, unix.ENOENT, true},
+		{"files: open /srv/w", unix.SYS_OPENAT2, unix.ELOOP, true},
+		{"files: open /srv/w", unix.SYS_OPENAT2, unix.EMFILE, false},
+		{"files: rw /srv/w", unix.SYS_MOUNT_SETATTR, unix.EINVAL, false},
+		{"files: hide /srv/w/s", unix.SYS_OPENAT2, unix.ENOENT, true},
+		{"files: hide /srv/w/s", unix.SYS_MOVE_MOUNT, unix.EINVAL, true},
+		{"files: file /etc/hosts", unix.SYS_MOVE_MOUNT, unix.ENOENT, true},
+		{"files: file /etc/hosts", unix.SYS_OPENAT, unix.ENOENT, false},
+		{"files: tmp /srv", unix.SYS_MKDIRAT, unix.ENOENT, false},
+	} {
+		if got := changed(c.what, c.call, c.errno); got != c.want {
+			t.Errorf("%s, %v: %v", c.what, c.errno, got)
+		}
 	}
 }

@@ -76,11 +76,12 @@ type Mount struct {
 	Mode   os.FileMode
 	Also   []string // of a File: further paths of it
 	Blank  Blank    // what a hidden path is covered with
+	Gone   bool     // of what is hidden: it may be gone by now
 }
 
 // same tells whether two mounts are.
 func (m Mount) same(other Mount) bool {
-	return m.Kind == other.Kind && m.Path == other.Path && m.Source == other.Source && m.Mode == other.Mode && m.Blank == other.Blank &&
+	return m.Kind == other.Kind && m.Path == other.Path && m.Source == other.Source && m.Mode == other.Mode && m.Blank == other.Blank && m.Gone == other.Gone &&
 		bytes.Equal(m.Data, other.Data) && slices.Equal(m.Also, other.Also)
 }
 

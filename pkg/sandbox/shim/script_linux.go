@@ -99,6 +99,9 @@ func (s *Script) Changed(at int, errno unix.Errno) bool {
 	what, _, _ := strings.Cut(step, " ")
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
+		if what == string(File) && call == unix.SYS_MOVE_MOUNT { // on /etc/hosts, which was found a moment before
+			return files
+		}
 	case unix.EINVAL: // on what is being removed nothing can be mounted
 		files = files && call == unix.SYS_MOVE_MOUNT
 	default:

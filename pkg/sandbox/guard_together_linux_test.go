@@ -1,0 +1,247 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// companion is a sandbox whose command waits for a file of the workspace when it has done something.
+type companion struct {
+	*Process
+	h    *host
+	name string
+}
+
+// runs starts one: it does what the script says, once that is there the word is given.
+func (h *host) runs(name, script string) companion {
+	h.t.Helper()
+	out := &lockedBuffer{}
+	p, err := h.start(h.t.Context(), out, "/bin/bash", "-c", script+"\necho ready; until [ -e end-"+name+" ]; do sleep 0.02; done")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	out.waitFor(h.t, "ready")
+	return companion{p, h, name}
+}
+
+func (r companion) end() {
+	r.h.t.Helper()
+	r.h.write("src/project/end-"+r.name, "")
+	if st, err := r.Wait(); err != nil || st.Code != 0 {
+		r.h.t.Errorf("%s: %+v, %v", r.name, st, err)
+	}
+}
+
+// beside is the same host for a sandbox that runs at the same time.
+func (h *host) beside() *host { return &host{t: h.t, policy: h.policy, env: h.env} }
+
+// plants is a script that plants something at the top, below it and in git's directory.
+const plants = `echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; mkdir -p deep/x; echo EVIL > deep/x/.envrc
+mkdir -p .git/evil; echo EVIL > .git/commondir; echo EVIL 2> /dev/null >> .git/config; git init -q deep/r; printf '[core]\n\tfsmonitor = EVIL\n' >> deep/r/.git/config`
+
+// longEnough is how long a sandbox runs until it has looked at its workspace.
+const longEnough = lookDelay + 300*time.Millisecond
+
+// What a sandbox plants while others run none of them takes for the user's, and puts back.
+func TestTogether(t *testing.T) {
+	for name, ends := range map[string][]string{
+		"the first one ends first": {"evil", "good"},
+		"the last one ends first":  {"good", "evil"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.repository()
+			all := map[string]companion{"evil": h.runs("evil", plants)}
+			all["good"] = h.beside().runs("good", "")
+			time.Sleep(longEnough)
+			for _, name := range ends {
+				all[name].end()
+			}
+			if got := append(planted(t, h.policy.Workspace), plantedBelow(t, h.policy.Workspace)...); len(got) > 0 {
+				t.Errorf("left: %q", got)
+			}
+			if r := h.run("true"); r.code != 0 {
+				t.Errorf("%+v", r)
+			}
+			if got := append(planted(t, h.policy.Workspace), plantedBelow(t, h.policy.Workspace)...); len(got) > 0 {
+				t.Errorf("left by the next one: %q", got)
+			}
+		})
+	}
+}
+
+// What the first of them noted is what all go by, also when it has ended.
+func TestNotedByTheFirst(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.repository()
+	mine := h.write("src/project/deep/x/.envrc", "mine")
+	h.git(h.policy.Workspace, "init", "-q", "deep/r")
+	config := filepath.Join(h.policy.Workspace, "deep/r/.git/config")
+	before, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := h.runs("first", "")
+	time.Sleep(longEnough)
+	evil := h.beside().runs("evil", "echo ready; until [ -e go ]; do sleep 0.02; done; echo EVIL > deep/x/.envrc; printf '[core]\n\tfsmonitor = EVIL\n' >> deep/r/.git/config; rm go")
+	first.end()
+	note := filepath.Join(h.policy.HomeState, guardFile)
+	if data, err := os.ReadFile(note); err != nil || bytes.HasPrefix(data, swept) {
+		t.Errorf("nothing is noted any more: %q, %v", data, err)
+	}
+	goOn := h.write("src/project/go", "")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Lstat(goOn); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not go on")
+		}
+	}
+	good := h.beside().runs("good", "")
+	time.Sleep(longEnough)
+	evil.end()
+	good.end()
+	if data, err := os.ReadFile(mine); err != nil || string(data) != "mine" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if data, err := os.ReadFile(config); err != nil || !bytes.Equal(data, before) {
+		t.Errorf("%q, %v", data, err)
+	}
+	if data, err := os.ReadFile(note); err != nil || !bytes.HasPrefix(data, swept) {
+		t.Errorf("the last one leaves %q, %v", data, err)
+	}
+}
+
+// The last one sweeps for those that were killed.
+func TestLastSweepsForAll(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	first := h.runs("first", "")
+	// As if a second one was killed then.
+	left := h.write("src/project/.envrc", "EVIL")
+	below := h.write("src/project/deep/.envrc", "EVIL")
+	good := h.beside().runs("good", "")
+	// And the first one, too: it says no more.
+	list, err := os.ReadFile(filepath.Join(h.policy.HomeState, guardFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.end()
+	if now, err := os.ReadFile(filepath.Join(h.policy.HomeState, guardFile)); err != nil || !bytes.Equal(now, list) {
+		t.Errorf("the notes were changed: %q, %v", now, err)
+	}
+	good.end()
+	for _, path := range []string{left, below} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is still there", path)
+		}
+	}
+}
+
+// Whoever begins waits for one that sweeps last, but not for ever.
+func TestWaitingForTheGuard(t *testing.T) {
+	h := newHost(t)
+	if err := os.MkdirAll(h.policy.HomeState, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.OpenFile(filepath.Join(h.policy.HomeState, guardLockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := recordLock(other, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	var told lockedBuffer
+	h.policy.Notice = func(s string) { _, _ = told.Write([]byte(s)) }
+	ctx, cancel := context.WithTimeout(t.Context(), 2*waitingIsTold)
+	defer cancel()
+	if _, err := h.start(ctx, nil, "true"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if !strings.Contains(told.String(), "waiting for another sandbox") {
+		t.Errorf("told %q", told.String())
+	}
+	time.AfterFunc(100*time.Millisecond, func() { _ = recordLock(other, unix.F_UNLCK) })
+	if r := h.run("true"); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A sandbox that never ran leaves what is owed as it was.
+func TestForgottenSweepStaysOwed(t *testing.T) {
+	h := newHost(t)
+	if err := os.MkdirAll(h.policy.HomeState, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := drawTree(&h.policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &box{policy: &h.policy, owedUntil: 456}
+	defer b.leaveGuard()
+	if err := errors.Join(b.join(t.Context()), b.noteSweep(tree.sweep, 123)); err != nil {
+		t.Fatal(err)
+	}
+	b.forgetSweep()
+	if s := b.readNoted(); s.since != 123 || s.until != 456 {
+		t.Errorf("noted from %d to %d", s.since, s.until)
+	}
+}
+
+// What is put aside lands where things are put aside, whatever was put there before.
+func TestAsideFollowsNoLinks(t *testing.T) {
+	for name, state := range map[string]bool{"in the state": true, "beside": false} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			top, outside := filepath.Join(dir, "top"), filepath.Join(dir, "outside")
+			a := &aside{top: top}
+			if state {
+				a.state = filepath.Join(dir, "state")
+			}
+			git := filepath.Join(top, "d", ".git")
+			for _, d := range []string{filepath.Dir(git), outside, filepath.Join(dir, "state")} {
+				if err := os.MkdirAll(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink(outside, git); err != nil {
+				t.Fatal(err)
+			}
+			one, err := a.take(git)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(git, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(git, "config"), []byte("EVIL"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			two, err := a.take(filepath.Join(git, "config"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list, err := os.ReadDir(outside); err != nil || len(list) > 0 {
+				t.Errorf("outside: %v, %v", list, err)
+			}
+			if info, err := os.Lstat(one); err != nil || info.Mode()&os.ModeSymlink == 0 {
+				t.Errorf("%s: %v", one, err)
+			}
+			if data, err := os.ReadFile(two); err != nil || string(data) != "EVIL" || !strings.HasPrefix(resolve(two), dir) || strings.HasPrefix(resolve(two), outside) {
+				t.Errorf("%s: %q, %v", two, data, err)
+			}
+		})
+	}
+}
