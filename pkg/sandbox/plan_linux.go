@@ -222,7 +222,9 @@ func (t *tree) system() error {
 		t.set(shim.Mount{Kind: shim.Libraries, Path: librariesDir, Mode: 0o700})
 	}
 	_, there := t.view.directory("/var/tmp")
-	if above, ok := t.above("/var/tmp"); there || t.policy.Profile == Strict && (!ok || t.ops[above].Kind != shim.ReadWrite) {
+	above, _ := t.above("/var/tmp")
+	kind := t.ops[above].Kind // nothing is made in what is the host's
+	if there || t.policy.Profile == Strict && kind != shim.ReadOnly && kind != shim.ReadWrite {
 		t.set(shim.Mount{Kind: shim.Tmp, Path: "/var/tmp", Mode: fs.ModeSticky | 0o777})
 	}
 	// Toolchains that some systems have in unusual places.
