@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -169,7 +170,7 @@ func TestWaitingForTheGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told lockedBuffer
-	h.policy.Notice = func(s string) { _, _ = told.Write([]byte(s)) }
+	h.policy.Notice = func(s string) { _, _ = io.WriteString(&told, s) }
 	ctx, cancel := context.WithTimeout(t.Context(), 2*waitingIsTold)
 	defer cancel()
 	if _, err := h.start(ctx, nil, "true"); !errors.Is(err, context.DeadlineExceeded) {
@@ -178,9 +179,13 @@ func TestWaitingForTheGuard(t *testing.T) {
 	if !strings.Contains(told.String(), "waiting for another sandbox") {
 		t.Errorf("told %q", told.String())
 	}
-	time.AfterFunc(100*time.Millisecond, func() { _ = recordLock(other, unix.F_UNLCK) })
+	released := make(chan error)
+	time.AfterFunc(100*time.Millisecond, func() { released <- recordLock(other, unix.F_UNLCK) })
 	if r := h.run("true"); r.code != 0 {
 		t.Errorf("%+v", r)
+	}
+	if err := <-released; err != nil {
+		t.Error(err)
 	}
 }
 
