@@ -46,9 +46,22 @@ func (l *look) copyCovered(note func() error) error {
 		if c.Hides || c.isModules() || c.Is == (birth{}) {
 			continue
 		}
-		if k, err := l.copies.keep(c.Path); err == nil && c.holds() && !l.isNew(k) {
-			list = append(list, k)
+		k, err := l.copies.keep(c.Path)
+		if err != nil || !c.holds() {
+			continue
 		}
+		// Another sandbox may have left it so, one that is there already or one without mounts.
+		began := l.plan.since
+		if l.joined != nil {
+			began = l.joined.since
+		}
+		if k.changedSince(began) {
+			var noted bool
+			if k, noted = l.notedBefore(c.Path); !noted {
+				continue
+			}
+		}
+		list = append(list, k)
 	}
 	l.plan.kept = slices.Concat(l.plan.kept, list)
 	if !l.mayKeep {

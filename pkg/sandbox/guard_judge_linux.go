@@ -36,10 +36,10 @@ func (l *look) bySandbox(when int64) bool {
 	return when >= l.since && (l.until == 0 || when <= l.until)
 }
 
-// settled is an id that shows whether a file of what is kept is changed again. A sandbox that runs may have what it has touched in
-// its memory, and change it there without a new time.
+// settled is an id that shows whether a file of what is kept is changed again. A sandbox that runs, this one or another, may have what it
+// has touched in its memory, and change it there without a new time.
 func (l *look) settled(id fileID) fileID {
-	if !l.treat && l.bySandbox(id.Changed) {
+	if l.bySandbox(id.Changed) {
 		id.Changed = 0
 	}
 	return settled(id)

@@ -36,14 +36,12 @@ type look struct {
 	// What was changed in this time is the sandbox's doing, and is dealt with if treat is set, or left for later.
 	since, until int64 // as the workspace's file system has it; no until is the present
 	treat        bool
-	// Other sandboxes ran when this one began, since a time.
-	together    bool
-	othersSince int64
-	aside       aside
-	changes     []change
-	unseen      []string // directories, and what is too large
-	exposed     []string // what was to be hidden and was not
-	errs        []error
+	joined       *sweep // what other sandboxes noted that were running when this one began, or nil
+	aside        aside
+	changes      []change
+	unseen       []string // directories, and what is too large
+	exposed      []string // what was to be hidden and was not
+	errs         []error
 
 	// For one pass.
 	pass      int

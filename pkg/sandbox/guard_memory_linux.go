@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"iter"
 	"maps"
 	"math"
@@ -57,12 +58,56 @@ func (l *look) first() {
 	if !l.mayKeep {
 		return
 	}
-	if _, err := os.Lstat(l.file(memoryFile)); err == nil {
+	_, err := os.Lstat(l.file(memoryFile))
+	if _, again := os.Lstat(l.file(coveredFile)); errors.Join(err, again) == nil {
 		return
 	}
 	l.since = math.MaxInt64
 	_, _ = l.through(l.deadline(firstLookTime)) // what is not seen now is seen later
 	_ = l.save()
+}
+
+// uncover looks at what the last look passed over, because its plan held it or let it be written, and this plan does neither: all that is
+// there is the user's now, but for what an earlier turn has changed.
+func (l *look) uncover() {
+	if !l.mayKeep || l.memory != nil || len(l.passedOver()) == 0 {
+		return
+	}
+	l.load()
+	l.since, l.dirty = math.MaxInt64, true
+	_, _ = l.through(l.deadline(firstLookTime)) // what is not seen now is seen later
+	_ = l.save()
+}
+
+// covered are the paths of the workspace that a look passes over.
+func (l *look) covered() (paths []string) {
+	s := l.plan
+	for _, list := range [][]string{s.absent, s.keep, s.gits, l.free} {
+		paths = append(paths, list...)
+	}
+	for _, c := range s.shut {
+		paths = append(paths, c.Path)
+	}
+	for _, k := range s.kept {
+		paths = append(paths, k.Path)
+	}
+	paths = slices.DeleteFunc(paths, func(path string) bool { return !within(path, s.top) || path == s.top })
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+// passedOver are those that the last look that was kept passed over, and this one does not.
+func (l *look) passedOver() (paths []string) {
+	data, err := os.ReadFile(l.file(coveredFile))
+	if err != nil {
+		return nil // nothing is remembered
+	}
+	for path := range strings.SplitSeq(string(data), "\x00") {
+		if path != "" && !l.passes(path) && !slices.Contains(l.plan.gits, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // goAhead looks while the sandbox runs, so that little is left to do at its end. Nobody waits for it, so it rests as long as
@@ -113,7 +158,7 @@ func (l *look) stop() {
 func (l *look) finish(most time.Duration) (whole bool, err error) {
 	over := l.deadline(most)
 	if l.memory == nil {
-		if l.quietSince(l.file(memoryFile), over) {
+		if len(l.passedOver()) == 0 && l.quietSince(l.file(memoryFile), over) {
 			return true, nil
 		}
 		l.load()
@@ -221,7 +266,7 @@ func (l *look) load() {
 		return
 	}
 	text, err := os.ReadFile(l.file(keepsFile))
-	if err != nil {
+	if _, again := os.Lstat(l.file(coveredFile)); errors.Join(err, again) != nil {
 		return
 	}
 	data, whole := bytes.CutPrefix(data, []byte(memoryHead))
@@ -235,6 +280,15 @@ func (l *look) load() {
 	}) && whole
 	for _, k := range readNotes(text, func(byte, string) {}) {
 		l.keeps[k.Path] = k
+	}
+	for _, path := range l.passedOver() {
+		dir := filepath.Dir(path)
+		for ; within(dir, l.plan.top) && dir != l.plan.top; dir = filepath.Dir(dir) {
+			if _, there := l.memory[l.below(dir)]; there {
+				break
+			}
+		}
+		l.again(l.below(dir))
 	}
 }
 
@@ -305,6 +359,9 @@ func (l *look) save() error {
 	// Without the one the other is not believed.
 	_ = os.Remove(l.file(memoryFile))
 	if err := l.writeKeeps(list); err != nil {
+		return err
+	}
+	if err := l.replace(coveredFile, []byte(strings.Join(l.covered(), "\x00"))); err != nil {
 		return err
 	}
 	if err := l.replace(memoryFile, data); err != nil {

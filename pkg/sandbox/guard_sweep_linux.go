@@ -71,6 +71,17 @@ func (s *sweep) guards(path string) bool {
 	return s.guarded[path]
 }
 
+// passOver leaves alone what has been dealt with.
+func (s *sweep) passOver(paths map[string]bool) {
+	s.shut = slices.DeleteFunc(s.shut, func(c cover) bool { return paths[c.Path] })
+	s.kept = slices.DeleteFunc(s.kept, func(k kept) bool { return paths[k.Path] })
+	for path, dealt := range paths {
+		if dealt {
+			s.keep = append(s.keep, path)
+		}
+	}
+}
+
 // unguard has a path looked at after all.
 func (s *sweep) unguard(path string) {
 	if s.guards(path) {
@@ -119,20 +130,26 @@ func (l *look) lookFor(path string) fs.FileInfo {
 // Files below Policy.HomeState.
 const (
 	// guardFile keeps what to sweep while a sandbox runs: if it is killed, the next one does it.
-	guardFile  = "to-sweep"
-	memoryFile = "looked"  // what a look remembers
-	keepsFile  = "guarded" // what it keeps of what programs of the host execute
-	copiesDir  = "copies"  // and what was in that
-	madeFile   = "made"    // repositories that a sandbox has made
-	turnsFile  = "turns"   // when sandboxes ran
+	guardFile   = "to-sweep"
+	memoryFile  = "looked"  // what a look remembers
+	coveredFile = "covered" // what it passed over
+	keepsFile   = "guarded" // what it keeps of what programs of the host execute
+	copiesDir   = "copies"  // and what was in that
+	madeFile    = "made"    // repositories that a sandbox has made
+	turnsFile   = "turns"   // when sandboxes ran
 )
 
 // noteSweep begins the guard: from here on what changes is the sandbox's doing. Something of an earlier one may be owed since a time.
 func (b *box) noteSweep(s sweep, owed int64) error {
 	b.sweep, b.owed = s, owed
+	b.sweep.since = owed // until it is known better
 	if s.top != "" {
 		if err := b.noteWorkspace(); err != nil {
 			return err
+		}
+	} else if b.guardLock != nil {
+		if err := b.writeSweep(); err != nil { // for others, that there is somebody
+			return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
 		}
 	}
 	b.share()
@@ -149,19 +166,20 @@ func (b *box) noteWorkspace() error {
 		if err := l.catchUp(); err != nil {
 			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 		}
+		if !b.policy.own {
+			l.uncover()
+		}
 	}
-	if b.joined != nil {
-		l.together, l.othersSince = true, b.joined.since
-	}
+	l.joined = b.joined
 	for _, path := range s.keep {
-		k, noted := b.notedBefore(path)
+		k, noted := l.notedBefore(path)
 		if !noted {
 			var err error
 			if k, err = l.copies.keep(path); err != nil {
 				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 			}
 		}
-		k.Foreign = !noted && l.isNew(k)
+		k.Foreign = !noted && l.joined != nil && k.changedSince(l.joined.since)
 		s.kept = append(s.kept, k)
 	}
 	var err error
@@ -172,8 +190,9 @@ func (b *box) noteWorkspace() error {
 	if b.owed != 0 {
 		s.since = b.owed
 	}
-	if l.since = s.since; l.together {
-		l.since = l.othersSince // what they do is not the user's either
+	if l.since = s.since; l.joined != nil {
+		l.since = l.joined.since // what they do is not the user's either
+		b.noteTrusted()
 	}
 	if b.guardLock == nil {
 		return nil // nothing to keep it in; or another sandbox has noted what matters
@@ -228,6 +247,7 @@ func (b *box) sweepLeft() (owed int64) {
 	if s.top != b.policy.Workspace {
 		return 0
 	}
+	s.passOver(b.trusted)
 	b.sweep = s
 	b.look = newLook(b.policy, &b.sweep, true)
 	if !b.takeAway() {
@@ -301,15 +321,6 @@ func (b *box) forgetSweep() {
 		_ = b.writeSweep() // what is there says that it has not ended yet
 	default:
 		_ = b.overwriteGuardFile(swept) // if not, the next one sweeps
-	}
-}
-
-// sweepLast does what others may have left, if this sandbox ran beside them and is the last one.
-func (b *box) sweepLast() {
-	if b.joined != nil && b.isLast() {
-		b.joined = nil
-		b.lockGuard()
-		b.sweepLeft()
 	}
 }
 

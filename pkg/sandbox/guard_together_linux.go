@@ -1,10 +1,13 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -16,12 +19,15 @@ import (
 // since: they neither copy it nor put it back. Each sweeps what it may have done itself; the last one sweeps by the notes, too,
 // in case another was killed.
 
-// guardLockFile has two locks. Every sandbox that runs has a part in one of them (a record lock of the open file), whole while there is
-// but one; the other (flock) is with whoever keeps notes.
+// guardLockFile is locked (a record lock of the open file) by every sandbox that runs, each having a part of the lock, and as a whole by one
+// that is alone and begins, or ends. The one that began alone keeps the notes.
 const guardLockFile = "guard-lock"
 
 // waitingIsTold is how long a sandbox waits for another one to begin or end before it says so.
 const waitingIsTold = time.Second
+
+// joinTries is how often a sandbox that finds others looks for their notes: two that begin when a last one ends may take each other for others.
+const joinTries = 200
 
 // join takes a part in the guard's lock: all of it if no other sandbox of the workspace is running. It waits while another one has all of it,
 // which is for as long as that notes what is there, or sweeps last.
@@ -33,13 +39,23 @@ func (b *box) join(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // nothing can be noted then
 	}
-	for begun, told := time.Now(), false; locked(recordLock(f, unix.F_WRLCK)); {
-		if recordLock(f, unix.F_RDLCK) == nil {
-			if !locked(recordLock(f, unix.F_WRLCK)) {
-				break // they have gone by now
+	b.part = f
+	begun, told := time.Now(), false
+	for tries := 0; ; {
+		err := recordLock(f, unix.F_WRLCK)
+		if !locked(err) {
+			if err == nil { // or files cannot be locked like that, and nobody knows of others
+				b.guardLock = f
 			}
-			b.part, b.joined = f, b.readNoted()
 			return nil
+		}
+		if recordLock(f, unix.F_RDLCK) == nil {
+			noted, ok := b.readNoted()
+			if tries++; ok || tries > joinTries {
+				b.joined = noted
+				return nil
+			}
+			_ = recordLock(f, unix.F_UNLCK)
 		}
 		if !told && time.Since(begun) > waitingIsTold {
 			b.notice("waiting for another sandbox of this workspace, which begins or ends")
@@ -47,14 +63,10 @@ func (b *box) join(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), f.Close())
-		case <-time.After(time.Millisecond):
+			return ctx.Err()
+		case <-time.After(time.Millisecond/2 + rand.N(time.Millisecond)):
 		}
 	}
-	// Where files cannot be locked like that, nobody knows of others.
-	b.part = f
-	b.lockGuard()
-	return nil
 }
 
 // locked tells whether another one has a lock.
@@ -62,7 +74,7 @@ func locked(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(er
 
 // share leaves others a part: what is there is noted.
 func (b *box) share() {
-	if b.part != nil && b.joined == nil {
+	if b.guardLock != nil {
 		_ = recordLock(b.part, unix.F_RDLCK) // a lock that one has can be had in part
 	}
 }
@@ -81,14 +93,10 @@ func (b *box) isLast() bool {
 
 // leaveGuard gives up this sandbox's part. A process that was forked meanwhile may have the file, too: closing it is not enough.
 func (b *box) leaveGuard() {
-	if b.part == nil {
-		return
+	if b.part != nil {
+		_ = recordLock(b.part, unix.F_UNLCK)
+		b.part.Close()
 	}
-	_ = recordLock(b.part, unix.F_UNLCK)
-	if b.guardLock != nil {
-		_ = unix.Flock(int(b.guardLock.Fd()), unix.LOCK_UN)
-	}
-	b.part.Close()
 	b.part, b.guardLock = nil, nil
 }
 
@@ -102,40 +110,49 @@ func recordLock(f *os.File, kind int16) error {
 	}
 }
 
-// lockGuard makes this sandbox the one that keeps notes of the workspace's guard.
-func (b *box) lockGuard() {
-	if b.part != nil && b.joined == nil && b.guardLock == nil && unix.Flock(int(b.part.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-		b.guardLock = b.part
+// readNoted are the notes that another sandbox has made, if there are any. Without, all that is there may be that one's doing.
+func (b *box) readNoted() (noted *sweep, ok bool) {
+	data, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
+	if err != nil || len(data) == 0 || bytes.HasPrefix(data, swept) {
+		return &sweep{}, false
 	}
+	s := decodeSweep(data)
+	return &s, true
 }
 
-// readNoted are the notes that another sandbox has made. Without any, all that is there may be that one's doing.
-func (b *box) readNoted() *sweep {
-	s := sweep{}
-	if data, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile)); err == nil {
-		s = decodeSweep(data)
-	}
-	return &s
+// changedSince tells whether something of what is kept has changed since a time.
+func (k kept) changedSince(when int64) bool {
+	return slices.ContainsFunc(k.Files, func(f keptFile) bool { return f.ID.Changed >= when })
 }
 
-// isNew tells whether something that is kept has changed since other sandboxes run.
-func (l *look) isNew(k kept) bool {
-	for _, f := range k.Files {
-		if f.ID.Changed >= l.othersSince {
-			return l.together
-		}
-	}
-	return false
-}
-
-// notedBefore is what others have noted of a path before it could be changed.
-func (b *box) notedBefore(path string) (kept, bool) {
-	if b.joined != nil {
-		for _, k := range b.joined.kept {
-			if k.Path == path {
-				return k, true
-			}
+// notedBefore is what those that were running before this sandbox have noted of a path.
+func (l *look) notedBefore(path string) (kept, bool) {
+	if l.joined != nil {
+		if i := slices.IndexFunc(l.joined.kept, func(k kept) bool { return k.Path == path }); i >= 0 {
+			return l.joined.kept[i], true
 		}
 	}
 	return kept{}, false
+}
+
+// noteTrusted notes what this sandbox, which is not the first, knows to be the user's: what has not changed since the first began.
+func (b *box) noteTrusted() {
+	b.trusted = map[string]bool{}
+	for _, k := range b.sweep.kept {
+		b.trusted[k.Path] = !k.Foreign
+	}
+	for _, c := range b.sweep.shut {
+		if k, err := b.look.copies.keep(c.Path); err == nil {
+			b.trusted[c.Path] = !k.changedSince(b.joined.since)
+		}
+	}
+}
+
+// sweepLast does what others may have left, if this sandbox ran beside them and is the last one. What it knew to be the user's it has dealt with.
+func (b *box) sweepLast() {
+	if b.joined == nil || !b.isLast() {
+		return
+	}
+	b.joined, b.guardLock = nil, b.part
+	b.sweepLeft()
 }

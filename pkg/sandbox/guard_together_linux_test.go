@@ -205,8 +205,63 @@ func TestForgottenSweepStaysOwed(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.forgetSweep()
-	if s := b.readNoted(); s.since != 123 || s.until != 456 {
+	if s, _ := b.readNoted(); s.since != 123 || s.until != 456 {
 		t.Errorf("noted from %d to %d", s.since, s.until)
+	}
+}
+
+// What one turn's guard held, or was not to hold, is looked at when the next one's does neither.
+func TestWhatTheGuardHeldBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(h *host)
+		turn   string // an earlier one
+		evil   string
+	}{
+		"out of the index": {
+			before: func(h *host) {
+				w := h.policy.Workspace
+				h.git(w, "init", "-q", "deep/sub")
+				h.git(filepath.Join(w, "deep/sub"), "commit", "-q", "--allow-empty", "-m", "x")
+				h.git(w, "-c", "advice.addEmbeddedRepo=false", "add", "deep/sub")
+			},
+			turn: "git rm -qf --cached deep/sub",
+			evil: `printf '[core]\n\tfsmonitor = EVIL\n' >> deep/sub/.git/config; echo EVIL > deep/sub/.git/hooks/pre-commit`,
+		},
+		"allowed before": {
+			before: func(h *host) {
+				h.write("src/project/deep/x/.envrc", "mine")
+				h.policy.AllowWrite = []string{filepath.Join(h.policy.Workspace, "deep")}
+			},
+			turn: "true",
+			evil: "echo EVIL > deep/x/.envrc; mkdir deep/.vscode; echo EVIL > deep/.vscode/tasks.json",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.repository()
+			c.before(h)
+			time.Sleep(2 * indexSettles) // or it would be looked at again for being young
+			h.sh("true")                 // what is there is known
+			h.sh(c.turn)
+			time.Sleep(2 * indexSettles)
+			h.sh("true")
+			h.policy.AllowWrite = nil
+			h.sh(c.evil)
+			h.sh("true")
+			if got := plantedBelow(t, h.policy.Workspace); len(got) > 0 {
+				t.Errorf("left: %q", got)
+			}
+			for _, path := range []string{"deep/sub/.git/config", "deep/sub/.git/hooks/pre-commit"} {
+				if data, err := os.ReadFile(filepath.Join(h.policy.Workspace, path)); err == nil && strings.Contains(string(data), "EVIL") {
+					t.Errorf("left: %s", path)
+				}
+			}
+			if mine := filepath.Join(h.policy.Workspace, "deep/x/.envrc"); name == "allowed before" {
+				if data, err := os.ReadFile(mine); err != nil || string(data) != "mine" {
+					t.Errorf("%q, %v", data, err)
+				}
+			}
+		})
 	}
 }
 

@@ -105,18 +105,19 @@ type box struct {
 	policy    *Policy
 	gateway   *gateway.Gateway
 	refusals  []*gateway.Refusals
-	sweep     sweep       // what to look at again at the end
-	look      *look       // what does it
-	lock      *os.File    // of Policy.HomeState, or nil
-	shared    bool        // another one has that
-	memory    *memoryHome // if the home's changes are in memory
-	unmade    []string    // see tree
-	part      *os.File    // of the workspace's guard; nil for none
-	joined    *sweep      // what those noted that were running already, nil for nobody
-	guardLock *os.File    // part, if this sandbox keeps notes of the guard; or nil
-	ran       bool        // the command did
-	mayHave   bool        // or nobody knows whether it did
-	owed      int64       // since when an earlier sandbox has left something to sweep, or 0
+	sweep     sweep           // what to look at again at the end
+	look      *look           // what does it
+	lock      *os.File        // of Policy.HomeState, or nil
+	shared    bool            // another one has that
+	memory    *memoryHome     // if the home's changes are in memory
+	unmade    []string        // see tree
+	part      *os.File        // of the workspace's guard; nil for none
+	joined    *sweep          // what those noted that were running already, nil for nobody
+	trusted   map[string]bool // then: what this one knows to be the user's, by path
+	guardLock *os.File        // part, if this sandbox keeps notes of the guard; or nil
+	ran       bool            // the command did
+	mayHave   bool            // or nobody knows whether it did
+	owed      int64           // since when an earlier sandbox has left something to sweep, or 0
 	owedUntil int64
 	keep      func() bool       // stops waiting for the end of the context
 	ended     chan shim.Message // closed without a value when the shim said nothing
@@ -220,6 +221,12 @@ func mountPlan(ctx context.Context, b *box, c *Command) (*shim.Plan, error) {
 		return nil, fault.New(fault.SandboxUnavailable, "the rules for hosts name %d ports: a sandbox with namespaces listens on %d at most", n, shim.MaxPorts).
 			Hint("name fewer, or use the weaker tier: --sandbox landlock")
 	}
+	if state := b.policy.HomeState; state != "" && b.policy.Home != "" {
+		var err error
+		if b.shared, err = b.takeHome(state); err != nil {
+			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", state, err)
+		}
+	}
 	pl, err := b.planMounts(ctx, c)
 	if err != nil {
 		return nil, &planError{err}
@@ -229,12 +236,6 @@ func mountPlan(ctx context.Context, b *box, c *Command) (*shim.Plan, error) {
 
 // planMounts makes it, and gives the first process each part as soon as that is known, but for the start of the command.
 func (b *box) planMounts(ctx context.Context, c *Command) (*shim.Plan, error) {
-	if state := b.policy.HomeState; state != "" && b.policy.Home != "" {
-		var err error
-		if b.shared, err = b.takeHome(state); err != nil {
-			return nil, fault.New(fault.SandboxUnavailable, "keep the sandbox's home in %s: %w", state, err)
-		}
-	}
 	if err := b.join(ctx); err != nil {
 		return nil, err
 	}
