@@ -71,15 +71,15 @@ func (s *sweep) guards(path string) bool {
 	return s.guarded[path]
 }
 
-// passOver leaves alone what has been dealt with.
-func (s *sweep) passOver(paths map[string]bool) {
-	s.shut = slices.DeleteFunc(s.shut, func(c cover) bool { return paths[c.Path] })
-	s.kept = slices.DeleteFunc(s.kept, func(k kept) bool { return paths[k.Path] })
-	for path, dealt := range paths {
-		if dealt {
-			s.keep = append(s.keep, path)
+// passOver leaves alone what had a cover and has been dealt with.
+func (s *sweep) passOver(dealt map[string]bool) {
+	for _, c := range s.shut {
+		if dealt[c.Path] {
+			s.keep = append(s.keep, c.Path)
 		}
 	}
+	s.shut = slices.DeleteFunc(s.shut, func(c cover) bool { return dealt[c.Path] })
+	s.kept = slices.DeleteFunc(s.kept, func(k kept) bool { return slices.Contains(s.keep, k.Path) })
 }
 
 // unguard has a path looked at after all.

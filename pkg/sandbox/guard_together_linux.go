@@ -142,6 +142,9 @@ func (b *box) noteTrusted() {
 		b.trusted[k.Path] = !k.Foreign
 	}
 	for _, c := range b.sweep.shut {
+		if c.Hides || c.isModules() {
+			continue
+		}
 		if k, err := b.look.copies.keep(c.Path); err == nil {
 			b.trusted[c.Path] = !k.changedSince(b.joined.since)
 		}
