@@ -62,6 +62,11 @@ func (l *look) first() {
 	if _, again := os.Lstat(l.file(coveredFile)); errors.Join(err, again) == nil {
 		return
 	}
+	l.lookBefore()
+}
+
+// lookBefore looks while all that has changed is the user's doing.
+func (l *look) lookBefore() {
 	l.since = math.MaxInt64
 	_, _ = l.through(l.deadline(firstLookTime)) // what is not seen now is seen later
 	_ = l.save()
@@ -74,9 +79,8 @@ func (l *look) uncover() {
 		return
 	}
 	l.load()
-	l.since, l.dirty = math.MaxInt64, true
-	_, _ = l.through(l.deadline(firstLookTime)) // what is not seen now is seen later
-	_ = l.save()
+	l.dirty = true
+	l.lookBefore()
 }
 
 // covered are the paths of the workspace that a look passes over.

@@ -147,7 +147,7 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 		if err := b.noteWorkspace(); err != nil {
 			return err
 		}
-	} else if b.guardLock != nil {
+	} else if b.notes {
 		if err := b.writeSweep(); err != nil { // for others, that there is somebody
 			return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
 		}
@@ -157,7 +157,7 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 }
 
 func (b *box) noteWorkspace() error {
-	s, l := &b.sweep, newLook(b.policy, &b.sweep, b.guardLock != nil)
+	s, l := &b.sweep, newLook(b.policy, &b.sweep, b.notes)
 	b.look = l
 	if !b.policy.own {
 		l.first()
@@ -194,7 +194,7 @@ func (b *box) noteWorkspace() error {
 		l.since = l.joined.since // what they do is not the user's either
 		b.noteTrusted()
 	}
-	if b.guardLock == nil {
+	if !b.notes {
 		return nil // nothing to keep it in; or another sandbox has noted what matters
 	}
 	if err := l.copies.save(s.kept); err != nil {
@@ -236,7 +236,7 @@ func (b *box) overwriteGuardFile(data []byte) error {
 // sweepLeft does what a sandbox that was killed could not do any more, and tells since when what is still left may be the
 // sandbox's doing.
 func (b *box) sweepLeft() (owed int64) {
-	if b.guardLock == nil {
+	if !b.notes {
 		return 0
 	}
 	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
@@ -292,7 +292,7 @@ func (b *box) takeAway() (whole bool) {
 		}
 	}
 	l.aside.close()
-	until, err := clock(b.sweep.top, b.guardLock)
+	until, err := clock(b.sweep.top, b.part)
 	if err == nil {
 		err = l.noteTurn(until)
 	}
@@ -300,7 +300,7 @@ func (b *box) takeAway() (whole bool) {
 		l.errs = append(l.errs, err)
 	}
 	b.tellChanges(l, whole)
-	if whole = whole && len(l.errs) == 0; b.guardLock == nil || !b.isLast() {
+	if whole = whole && len(l.errs) == 0; !b.notes || !b.isLast() {
 		return whole // others need what is noted, and the last of them does all of it again
 	}
 	if whole {
@@ -315,7 +315,7 @@ func (b *box) takeAway() (whole bool) {
 // forgetSweep ends the guard of a command that never ran: what has changed meanwhile was not its doing.
 func (b *box) forgetSweep() {
 	switch {
-	case b.look == nil || b.guardLock == nil || !b.isLast():
+	case b.look == nil || !b.notes || !b.isLast():
 	case b.owed != 0:
 		b.sweep.until = b.owedUntil
 		_ = b.writeSweep() // what is there says that it has not ended yet

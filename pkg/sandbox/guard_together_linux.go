@@ -44,9 +44,7 @@ func (b *box) join(ctx context.Context) error {
 	for tries := 0; ; {
 		err := recordLock(f, unix.F_WRLCK)
 		if !locked(err) {
-			if err == nil { // or files cannot be locked like that, and nobody knows of others
-				b.guardLock = f
-			}
+			b.notes = err == nil // or files cannot be locked like that, and nobody knows of others
 			return nil
 		}
 		if recordLock(f, unix.F_RDLCK) == nil {
@@ -74,7 +72,7 @@ func locked(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(er
 
 // share leaves others a part: what is there is noted.
 func (b *box) share() {
-	if b.guardLock != nil {
+	if b.notes {
 		_ = recordLock(b.part, unix.F_RDLCK) // a lock that one has can be had in part
 	}
 }
@@ -97,7 +95,7 @@ func (b *box) leaveGuard() {
 		_ = recordLock(b.part, unix.F_UNLCK)
 		b.part.Close()
 	}
-	b.part, b.guardLock = nil, nil
+	b.part, b.notes = nil, false
 }
 
 func recordLock(f *os.File, kind int16) error {
@@ -156,6 +154,6 @@ func (b *box) sweepLast() {
 	if b.joined == nil || !b.isLast() {
 		return
 	}
-	b.joined, b.guardLock = nil, b.part
+	b.joined, b.notes = nil, b.part != nil
 	b.sweepLeft()
 }

@@ -114,7 +114,7 @@ type box struct {
 	part      *os.File        // of the workspace's guard; nil for none
 	joined    *sweep          // what those noted that were running already, nil for nobody
 	trusted   map[string]bool // then: what this one knows to be the user's, by path
-	guardLock *os.File        // part, if this sandbox keeps notes of the guard; or nil
+	notes     bool            // it began alone, and keeps notes of the guard
 	ran       bool            // the command did
 	mayHave   bool            // or nobody knows whether it did
 	owed      int64           // since when an earlier sandbox has left something to sweep, or 0

@@ -254,7 +254,7 @@ func (b *builder) libraries(p string, mode os.FileMode) {
 }
 
 // hide covers a directory with an empty one, a file with one that nobody may read. In somebody else's directory root inside has no more
-// rights than anybody, and needs not hide.
+// rights than anybody, and nothing needs to be hidden from it.
 func (b *builder) hide(op Mount) {
 	p, dir := op.Path, op.Blank == BlankDir
 	if op.Blank == BlankParent {
