@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,10 +128,18 @@ func (b *bare) turn(t *testing.T, args ...string) line {
 	t.Helper()
 	o := b.run(t, append(args, "--stream-json")...)
 	res := o.result(t)
-	if o.code != 0 || res.IsError {
+	if res.IsError || o.code != 0 && !o.lateRejection(b.build) {
 		t.Fatalf("exit %d\nstdout: %s\nstderr: %s", o.code, o.stdout, o.stderr)
 	}
 	return res
+}
+
+// lateRejection tells whether Amp died of a write to a thread that it had closed by then. JavaScript builds of February
+// do so now and then, after the result, where the processor is busy. They put the terminal in order and say nothing; what
+// their log says of it ("Unhandled rejection") is often lost with them.
+func (o outcome) lateRejection(b amptest.Build) bool {
+	const orderly = "\x1b[=0u\x1b[<u\x1b[?25h"
+	return !b.Native && o.code == 1 && strings.TrimSpace(o.stderr) == orderly
 }
 
 // mode is what the build calls the mode that a turn without -m has.
@@ -243,22 +252,39 @@ func TestRealDeep(t *testing.T) {
 
 func TestRealContinue(t *testing.T) {
 	eachBuild(t, func(t *testing.T, build amptest.Build) {
-		b := newBare(t, build)
-		first := b.turn(t, "-x", "the first")
-		second := b.turn(t, "threads", "continue", first.SessionID, "-x", "the second")
-		if want := "ECHO[" + b.mode() + "]: the second (3 messages)"; second.Result != want {
-			t.Errorf("result %q, want %q", second.Result, want)
-		}
-		if second.SessionID != first.SessionID {
-			t.Errorf("thread %s went on as %s", first.SessionID, second.SessionID)
-		}
-		// Another home has nothing of the thread: it comes from the service.
-		b.home = scratch(t)
-		third := b.turn(t, "threads", "continue", first.SessionID, "-x", "the third")
-		if want := "ECHO[" + b.mode() + "]: the third (5 messages)"; third.Result != want {
-			t.Errorf("result %q, want %q", third.Result, want)
+		// On a busy machine the build of February 10 may end before the service has its last answer.
+		for tries := 3; ; tries-- {
+			wrong := goOn(t, build)
+			if wrong == "" {
+				return
+			}
+			if build.Version != amptest.Feb10JS || tries == 1 {
+				t.Fatal(wrong)
+			}
+			t.Log(wrong)
 		}
 	})
+}
+
+// goOn goes on with a thread twice, the second time in another home, and says what is wrong.
+func goOn(t *testing.T, build amptest.Build) (wrong string) {
+	t.Helper()
+	b := newBare(t, build)
+	first := b.turn(t, "-x", "the first")
+	second := b.turn(t, "threads", "continue", first.SessionID, "-x", "the second")
+	if want := "ECHO[" + b.mode() + "]: the second (3 messages)"; second.Result != want {
+		return fmt.Sprintf("result %q, want %q", second.Result, want)
+	}
+	if second.SessionID != first.SessionID {
+		t.Errorf("thread %s went on as %s", first.SessionID, second.SessionID)
+	}
+	// Another home has nothing of the thread: it comes from the service.
+	b.home = scratch(t)
+	third := b.turn(t, "threads", "continue", first.SessionID, "-x", "the third")
+	if want := "ECHO[" + b.mode() + "]: the third (5 messages)"; third.Result != want {
+		return fmt.Sprintf("result %q, want %q", third.Result, want)
+	}
+	return ""
 }
 
 func TestRealWrongKey(t *testing.T) {
