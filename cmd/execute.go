@@ -139,7 +139,7 @@ func programRoot(path string, p *sandbox.Policy) string {
 // prober asks builds what they can do, in a sandbox without network and home.
 func (t *turn) prober() *amp.Prober {
 	policy := *t.policy
-	policy.AllowHosts, policy.HomeState, policy.Files = nil, "", nil
+	policy.AllowHosts, policy.HomeState, policy.GuardState, policy.Files = nil, "", "", nil
 	policy.Notice, policy.Denied = nil, nil
 	return &amp.Prober{
 		Launcher: amp.InPolicy(&policy),

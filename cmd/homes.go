@@ -19,23 +19,39 @@ import (
 // removedHome marks what the sandbox kept of a home and that is on its way out.
 const removedHome = ".removed-"
 
-// pruneHomes removes what the sandbox kept of the home for workspaces that no session
-// is of, and says how many there were and how many bytes they held. One that a sandbox
-// is using stays. A dry run only looks.
+// pruneHomes removes what the sandbox kept for workspaces that no session is of, and says of
+// how many it kept the home and how many bytes that were in all. What a sandbox is using
+// stays. A dry run only looks.
 func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry, dryRun bool) (homes int, freed int64, err error) {
 	needed := map[string]bool{}
 	for _, e := range sessions {
-		for _, profile := range []sandbox.Profile{sandbox.Standard, sandbox.Strict} {
-			needed[homeState(dirs, e.Workspace, profile)] = true
+		for _, dir := range keptFor(dirs, e.Workspace) {
+			needed[dir] = true
 		}
 	}
-	all := filepath.Dir(homeState(dirs, "", sandbox.Standard)) // where all of them are
+	homes, freed, err = pruneKept(ctx, filepath.Dir(homeState(dirs, "", sandbox.Standard)), needed, dryRun, func(dir string) (func(), bool, error) {
+		return lockHome(filepath.Join(dir, "lock"))
+	})
+	_, more, again := pruneKept(ctx, guardState(dirs), needed, dryRun, sandbox.LockGuard)
+	return homes, freed + more, errors.Join(err, again)
+}
+
+// keptFor are the directories of what the sandbox keeps for a workspace.
+func keptFor(dirs config.Dirs, workspace string) []string {
+	return []string{
+		homeState(dirs, workspace, sandbox.Standard), homeState(dirs, workspace, sandbox.Strict),
+		sandbox.GuardDir(guardState(dirs), workspace),
+	}
+}
+
+// pruneKept removes the directories in one that are not needed and that it can lock.
+func pruneKept(ctx context.Context, all string, needed map[string]bool, dryRun bool, lock func(dir string) (unlock func(), ok bool, err error)) (n int, freed int64, err error) {
 	entries, err := os.ReadDir(all)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, 0, fault.New(fault.Internal, "cannot list what the sandbox kept of home directories: %w", err)
+		return 0, 0, fault.New(fault.Internal, "cannot list what the sandbox kept for workspaces: %w", err)
 	}
 	name := regexp.MustCompile(`^(\` + removedHome + `)?[0-9a-f]{16}$`)
 	var errs []error
@@ -45,29 +61,32 @@ func pruneHomes(ctx context.Context, dirs config.Dirs, sessions []session.Entry,
 			continue
 		}
 		if ctx.Err() != nil {
-			return homes, freed, ctx.Err()
+			return n, freed, ctx.Err()
 		}
-		size, removed, err := removeHome(path, dryRun)
+		size, removed, err := removeKept(path, dryRun, lock)
 		if err != nil {
-			errs = append(errs, fault.New(fault.Internal, "cannot remove what the sandbox kept of a home directory: %w", err))
+			errs = append(errs, fault.New(fault.Internal, "cannot remove what the sandbox kept for a workspace: %w", err))
 			continue
 		}
 		if removed {
-			homes++
+			n++
 			freed += size
 		}
 	}
-	return homes, freed, errors.Join(errs...)
+	return n, freed, errors.Join(errs...)
 }
 
-// homeUse is what is kept of the home for a workspace, in bytes.
-func homeUse(dirs config.Dirs, workspace string) int64 {
-	return diskUse(homeState(dirs, workspace, sandbox.Standard)) + diskUse(homeState(dirs, workspace, sandbox.Strict))
+// homeUse is what is kept of the home for a workspace, and by its guard, in bytes.
+func homeUse(dirs config.Dirs, workspace string) (size int64) {
+	for _, dir := range keptFor(dirs, workspace) {
+		size += diskUse(dir)
+	}
+	return size
 }
 
-// removeHome removes one of them, or says only what that would free, unless a sandbox is using it.
-func removeHome(path string, dryRun bool) (size int64, removed bool, err error) {
-	unlock, ok, err := lockHome(filepath.Join(path, "lock"))
+// removeKept removes one of them, or says only what that would free, unless a sandbox is using it.
+func removeKept(path string, dryRun bool, lock func(dir string) (unlock func(), ok bool, err error)) (size int64, removed bool, err error) {
+	unlock, ok, err := lock(path)
 	if err != nil || !ok {
 		return 0, false, err
 	}

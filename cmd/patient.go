@@ -97,7 +97,7 @@ func (p *patient) makePolicy(workspace string) {
 		p.policyErr = err
 		return
 	}
-	policy.HomeState, policy.Notice, policy.Denied = "", nil, nil
+	policy.HomeState, policy.GuardState, policy.Notice, policy.Denied = "", "", nil, nil
 	policy.Private = slices.DeleteFunc(policy.Private, func(dir string) bool { return dir == "" })
 	p.policy = policy
 	var inside config.Key

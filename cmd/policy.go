@@ -54,6 +54,7 @@ func (a *app) newPolicy(cfg *config.Config, dirs config.Dirs, workspace string) 
 		Workspace:  workspace,
 		Home:       homeOf(dirs),
 		HomeState:  homeState(dirs, workspace, sandbox.Profile(cfg.Sandbox.Profile)),
+		GuardState: guardState(dirs),
 		Private:    []string{dirs.Config, dirs.State},
 		AllowRead:  slices.Clone(cfg.Sandbox.AllowRead),
 		AllowWrite: slices.Clone(cfg.Sandbox.AllowWrite),
@@ -113,6 +114,9 @@ func homeState(dirs config.Dirs, workspace string, profile sandbox.Profile) stri
 	sum := sha256.Sum256([]byte(workspace))
 	return filepath.Join(resolved(dirs.State), "homes", hex.EncodeToString(sum[:8]))
 }
+
+// guardState is where the guards of all workspaces keep what they know.
+func guardState(dirs config.Dirs) string { return filepath.Join(resolved(dirs.State), "guards") }
 
 // proxyOf is the user's proxy, nil where the environment names none.
 func proxyOf(env config.Env) *httpproxy.Config {

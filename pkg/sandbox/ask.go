@@ -19,7 +19,7 @@ type answer struct {
 func ask(ctx context.Context, policy *Policy, command *Command, in []byte) (answer, error) {
 	var out, errs bytes.Buffer
 	p, c := *policy, *command
-	p.HomeState, p.Notice, p.Denied, p.own = "", nil, nil, true
+	p.HomeState, p.GuardState, p.Notice, p.Denied, p.own = "", "", nil, nil, true
 	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(in), &out, &errs
 	process, err := Start(ctx, &p, &c)
 	if err != nil {

@@ -56,7 +56,7 @@ func TierHere(ctx context.Context, p *Policy, env []string) (Tier, error) { retu
 func try(ctx context.Context, policy *Policy, env []string) (Tier, error) {
 	p := *policy
 	// It is to leave no traces and to say nothing.
-	p.HomeState, p.Notice, p.Denied, p.own = "", nil, nil, true
+	p.HomeState, p.GuardState, p.Notice, p.Denied, p.own = "", "", nil, nil, true
 	var errs bytes.Buffer
 	process, err := Start(ctx, &p, &Command{Args: []string{"true"}, Env: env, Stdin: strings.NewReader(""), Stdout: &errs, Stderr: &errs})
 	var none *NoCommandError

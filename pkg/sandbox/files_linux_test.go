@@ -102,7 +102,8 @@ func TestNoHomeAtAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
-			h.policy.HomeState = state(filepath.Dir(h.write("file", "")))
+			h.policy.GuardState = state(filepath.Dir(h.write("file", "")))
+			h.policy.HomeState = filepath.Join(h.policy.GuardState, "home")
 			h.policy.Home, h.policy.Private = "", nil
 			var notices []string
 			h.policy.Notice = func(s string) { notices = append(notices, s) }
@@ -113,7 +114,7 @@ func TestNoHomeAtAll(t *testing.T) {
 			if len(notices) > 0 {
 				t.Errorf("told: %q", notices)
 			}
-			if _, err := os.Stat(filepath.Join(h.policy.HomeState, guardLockFile)); (err == nil) != (name == "notes") {
+			if _, err := os.Stat(filepath.Join(h.policy.GuardState, guardLocks)); (err == nil) != (name == "notes") {
 				t.Errorf("the lock of notes: %v", err)
 			}
 		})

@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,27 @@ var guardedNames = []string{
 
 // guardedInGit likewise, in a git directory. modules are those of submodules, with all of this in them.
 var guardedInGit = []string{"config", "config.worktree", "hooks", "info", "modules", "commondir"}
+
+// GuardDir is the directory, below Policy.GuardState, of what the guard of a workspace knows.
+func GuardDir(state, workspace string) string { return guardDirOf(state, guardNumber(workspace)) }
+
+// guardDir is that of the policy's workspace, "" if nothing is kept.
+func (p *Policy) guardDir() string {
+	if p.GuardState == "" {
+		return ""
+	}
+	return GuardDir(p.GuardState, p.Workspace)
+}
+
+func guardDirOf(state string, number int64) string {
+	return filepath.Join(state, fmt.Sprintf("%016x", number))
+}
+
+// guardNumber stands for a workspace. Not all that numbers can be: a lock can be at each.
+func guardNumber(workspace string) int64 {
+	sum := sha256.Sum256([]byte(workspace))
+	return int64(binary.BigEndian.Uint64(sum[:8]) >> 2)
+}
 
 // linkedWorktree finds the repository of a worktree by its .git file, and the worktree's own directory in it. The file may
 // have come with a hostile workspace: it is believed only if the repository, too, names this worktree.

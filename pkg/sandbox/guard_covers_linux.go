@@ -36,6 +36,10 @@ func (c cover) isModules() bool { return filepath.Base(c.Path) == "modules" }
 
 // copyCovered copies what the covers protect, while they do: to have it if one is taken away.
 func (l *look) copyCovered(note func() error) error {
+	if len(l.others) > 0 {
+		l.others = l.others.ask()
+		l.copies.learn(l.others)
+	}
 	var list []kept
 	for _, c := range l.plan.shut {
 		select {
@@ -51,13 +55,9 @@ func (l *look) copyCovered(note func() error) error {
 			continue
 		}
 		// Another sandbox may have left it so, one that is there already or one without mounts.
-		began := l.plan.since
-		if l.joined != nil {
-			began = l.joined.since
-		}
-		if k.changedSince(began) {
+		if k.changedSince(l.plan.since) || l.others.mayHaveChanged(k) {
 			var noted bool
-			if k, noted = l.notedBefore(c.Path); !noted {
+			if k, noted = l.others.noted(c.Path); !noted {
 				continue
 			}
 		}

@@ -46,7 +46,7 @@ func (t *tree) readIndex(dir, gitDir, config string) gitIndex {
 	}
 	if x.ID.Size >= cachedIndexSize {
 		if t.knownIndexes == nil {
-			t.knownIndexes = knownIndexes(t.policy.HomeState)
+			t.knownIndexes = knownIndexes(t.policy.guardDir())
 		}
 		for _, known := range t.knownIndexes {
 			if known.File == x.File && known.ID == x.ID && known.Hash == x.Hash {
@@ -80,7 +80,7 @@ func newIndexReader() *indexReader {
 	return &indexReader{bytes: 4 << 30, names: 200_000, entries: 200_000, walked: map[string]bool{}}
 }
 
-// indexesFile keeps, below Policy.HomeState, what large indexes named.
+// indexesFile keeps, in the guard's directory of a workspace, what large indexes named.
 const indexesFile = "indexes"
 
 func knownIndexes(state string) (known []gitIndex) {

@@ -116,11 +116,11 @@ func TestLargeIndexIsReadOnce(t *testing.T) {
 	if !tree.sweep.newIndexes || !slices.Equal(x.Links, []string{"linked"}) {
 		t.Fatalf("got %+v", x)
 	}
-	if err := os.MkdirAll(h.policy.HomeState, 0o700); err != nil {
+	if err := os.MkdirAll(h.policy.guardDir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	keepIndexes(h.policy.HomeState, []gitIndex{x})
-	if known := knownIndexes(h.policy.HomeState); len(known) != 0 {
+	keepIndexes(h.policy.guardDir(), []gitIndex{x})
+	if known := knownIndexes(h.policy.guardDir()); len(known) != 0 {
 		t.Errorf("one so young is kept: %+v", known)
 	}
 	time.Sleep(indexSettles)
@@ -133,7 +133,7 @@ func TestLargeIndexIsReadOnce(t *testing.T) {
 		if again.sweep.newIndexes != want || !slices.Equal(x.Links, []string{"linked"}) {
 			t.Errorf("%d: got %+v, read: %t", i, x, again.sweep.newIndexes)
 		}
-		keepIndexes(h.policy.HomeState, []gitIndex{x})
+		keepIndexes(h.policy.guardDir(), []gitIndex{x})
 	}
 }
 

@@ -31,34 +31,39 @@ const (
 	disarmed            // settings were taken out
 )
 
-// bySandbox tells whether a change is of the time that is looked at.
-func (l *look) bySandbox(when int64) bool {
+// inTurn tells whether a change is of the time that is looked at.
+func (l *look) inTurn(when int64) bool {
 	return when >= l.since && (l.until == 0 || when <= l.until)
+}
+
+// bySandbox tells it of a change at a path; while the sandbox runs others of that place have their time, too. They put it right themselves.
+func (l *look) bySandbox(path string, when int64) bool {
+	return l.inTurn(when) || !l.treat && l.others.mayHave(path, when)
 }
 
 // settled is an id that shows whether a file of what is kept is changed again. A sandbox that runs, this one or another, may have what it
 // has touched in its memory, and change it there without a new time.
-func (l *look) settled(id fileID) fileID {
-	if l.bySandbox(id.Changed) {
+func (l *look) settled(path string, id fileID) fileID {
+	if l.bySandbox(path, id.Changed) {
 		id.Changed = 0
 	}
 	return settled(id)
 }
 
 // byTurn tells whether it is of this turn's time, or of an earlier one's if nobody knows where it was until now.
-func (l *look) byTurn(when int64, came arrival) bool {
-	return l.bySandbox(when) || came == unknown && l.byEarlierTurn(when)
+func (l *look) byTurn(path string, when int64, came arrival) bool {
+	return l.bySandbox(path, when) || came == unknown && l.byEarlierTurn(when)
 }
 
 // madeByTurn tells it of what is kept.
 func (l *look) madeByTurn(k kept, came arrival) bool {
 	for _, f := range k.Files {
-		if l.byTurn(f.ID.Changed, came) {
+		if l.byTurn(k.Path, f.ID.Changed, came) {
 			return true
 		}
 	}
 	var st unix.Stat_t
-	return !k.there() && unix.Lstat(filepath.Dir(k.Path), &st) == nil && l.bySandbox(st.Ctim.Nano())
+	return !k.there() && unix.Lstat(filepath.Dir(k.Path), &st) == nil && l.bySandbox(k.Path, st.Ctim.Nano())
 }
 
 // passes tells whether a path is guarded otherwise, by a mount or because it was not there, or is to be written.
@@ -119,7 +124,7 @@ func (l *look) record(k kept) {
 		return
 	}
 	for i := range k.Files {
-		k.Files[i].ID = l.settled(k.Files[i].ID)
+		k.Files[i].ID = l.settled(k.Path, k.Files[i].ID)
 	}
 	l.keeps[k.Path] = k
 	l.judged[k.Path] = true

@@ -21,7 +21,7 @@ type kept struct {
 	In    uint64     // the directory that it is in
 	Files []keptFile // parents first; none where nothing is
 	More  bool       // there are more than are looked at
-	// Another sandbox may have left it so: it is known from what this one makes of it, and not put back. This is not noted.
+	// Another sandbox may have left it so: it is known from what this one makes of it, and not put back.
 	Foreign bool
 }
 
@@ -72,6 +72,18 @@ func (c *copies) get(name string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	return os.ReadFile(filepath.Join(c.dir, name))
+}
+
+// putFrom takes over what is kept among the copies in another directory.
+func (c *copies) putFrom(dir string, k kept) {
+	for _, f := range k.Files {
+		if f.Mode&unix.S_IFMT != unix.S_IFREG || f.Text == "" {
+			continue
+		}
+		if data, err := os.ReadFile(filepath.Join(dir, f.Text)); err == nil { // if not, it is not put back
+			c.put(data)
+		}
+	}
 }
 
 // save writes those of a list that are not on the disk yet.
@@ -288,6 +300,11 @@ func settled(id fileID) fileID {
 		id.Changed = 0
 	}
 	return id
+}
+
+// changedSince tells whether something of it has changed since a time.
+func (k kept) changedSince(when int64) bool {
+	return slices.ContainsFunc(k.Files, func(f keptFile) bool { return f.ID.Changed >= when })
 }
 
 // there tells whether there is anything at all.

@@ -47,7 +47,7 @@ const maxNeighbours = 32
 func (t *tree) guardNeighbours() {
 	t.openModules = true
 	defer func() { t.openModules = false }()
-	made := madeRepositories(t.policy.HomeState)
+	made := madeRepositories(t.policy.guardDir())
 	f, err := openDirectory(t.top)
 	if err != nil {
 		return

@@ -544,7 +544,7 @@ func TestSweepAfterKill(t *testing.T) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, read) }()
 	// As if sesame had been killed: the list is there, and nobody has swept.
-	list, err := os.ReadFile(filepath.Join(h.policy.HomeState, guardFile))
+	list, err := os.ReadFile(filepath.Join(h.policy.guardDir(), guardFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,7 +552,7 @@ func TestSweepAfterKill(t *testing.T) {
 	_, _ = p.Wait()
 	envrc := h.write("src/project/.envrc", "EVIL")
 	nested := h.write("src/project/nested/.git/HEAD", "EVIL")
-	if err := os.WriteFile(filepath.Join(h.policy.HomeState, guardFile), list, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(h.policy.guardDir(), guardFile), list, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var told []string

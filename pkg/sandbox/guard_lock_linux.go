@@ -14,7 +14,7 @@ import (
 
 // locked tells whether the sandbox has kept a directory from its owner.
 func (l *look) locked(st *unix.Stat_t) bool {
-	return st.Mode&0o500 != 0o500 && l.treat && l.bySandbox(st.Ctim.Nano())
+	return st.Mode&0o500 != 0o500 && l.treat && l.inTurn(st.Ctim.Nano())
 }
 
 // mayWrite tells whether a directory is where the sandbox may have changed something.

@@ -36,7 +36,7 @@ type look struct {
 	// What was changed in this time is the sandbox's doing, and is dealt with if treat is set, or left for later.
 	since, until int64 // as the workspace's file system has it; no until is the present
 	treat        bool
-	joined       *sweep // what other sandboxes noted that were running when this one began, or nil
+	others       others // that were running when this one began
 	aside        aside
 	changes      []change
 	unseen       []string // directories, and what is too large
@@ -179,7 +179,7 @@ func (l *look) lstat(path string, st *unix.Stat_t) error {
 // note remembers a path.
 func (l *look) note(path string, id fileID, kind seenKind) {
 	if kind == guarded {
-		id = l.settled(id)
+		id = l.settled(l.at(path), id)
 	}
 	s := seen{id.Inode, settled(id).Changed, kind, l.pass}
 	was := l.memory[path]
@@ -235,7 +235,7 @@ func (l *look) goTo(p place) {
 		switch {
 		case !elsewhere:
 			p.came = unknown
-		case at != p.path && l.bySandbox(id.Changed):
+		case at != p.path && l.bySandbox(l.at(p.path), id.Changed):
 			p.came = moved
 		}
 	}
@@ -323,7 +323,7 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 		return false // it is guarded otherwise
 	}
 	l.gits[dir] = true
-	if before := was.inode == st.Ino && was.kind == repository; !before && l.byTurn(st.Ctim.Nano(), p.came) {
+	if before := was.inode == st.Ino && was.kind == repository; !before && l.byTurn(dir, st.Ctim.Nano(), p.came) {
 		p.came = moved
 	}
 	if p.came == moved && !l.treat {
@@ -377,7 +377,7 @@ func (l *look) cameHere(own string, repository arrival) arrival {
 	switch path := l.below(own); {
 	case repository == moved || l.lstat(path, &st) != nil || l.memory[path].inode == st.Ino:
 		return repository
-	case l.byTurn(st.Ctim.Nano(), unknown):
+	case l.byTurn(own, st.Ctim.Nano(), unknown):
 		return moved
 	}
 	return unknown
@@ -387,7 +387,7 @@ func (l *look) cameHere(own string, repository arrival) arrival {
 func (l *look) configured(worktree, gitDir string) {
 	var st unix.Stat_t
 	// What the sandbox made of it is not the user's word; and it is not so any more when it was dealt with.
-	if !l.treat && unix.Lstat(filepath.Join(gitDir, "config"), &st) == nil && l.bySandbox(st.Ctim.Nano()) {
+	if !l.treat && unix.Lstat(filepath.Join(gitDir, "config"), &st) == nil && l.bySandbox(gitDir, st.Ctim.Nano()) {
 		return
 	}
 	for _, path := range l.policy.configuredPaths(l.plan.top, worktree, gitDir, resolve) {
@@ -413,7 +413,7 @@ func (l *look) followPointers() {
 				l.note(below, id, guarded)
 			}
 			// What nothing led to may have been put there.
-			if !l.leadsRight(path) && l.bySandbox(id.Changed) {
+			if !l.leadsRight(path) && l.bySandbox(target, id.Changed) {
 				delete(l.keeps, path)
 				p.came = moved
 			}
@@ -547,7 +547,7 @@ func (l *look) list(path string, st *unix.Stat_t) (c contents, err error) {
 // cannotList is called for a directory that cannot be read. The sandbox has no more rights than this process, but it
 // may have made what is in it before it took them away.
 func (l *look) cannotList(path string, st *unix.Stat_t, err error) {
-	if missing(err) || errors.Is(err, unix.EACCES) && !l.bySandbox(st.Ctim.Nano()) {
+	if missing(err) || errors.Is(err, unix.EACCES) && !l.inTurn(st.Ctim.Nano()) {
 		return
 	}
 	if l.treat {

@@ -860,7 +860,7 @@ func (h *host) lookAt() *look {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := os.MkdirAll(h.policy.HomeState, 0o700); err != nil {
+	if err := os.MkdirAll(h.policy.guardDir(), 0o700); err != nil {
 		h.t.Fatal(err)
 	}
 	time.Sleep(indexSettles)
@@ -935,7 +935,7 @@ const killedWorkspace = "SESAME_TEST_KILLED"
 // When sesame was killed, the next sandbox puts right what the killed one did, before it begins.
 func TestKilledSandboxIsSweptBelow(t *testing.T) {
 	if home := os.Getenv(killedWorkspace); home != "" {
-		h := &host{t: t, policy: Policy{Tier: testTier(), Home: home, Workspace: home + "/src/project", HomeState: home + "/state", Private: []string{home + "/state"}}}
+		h := &host{t: t, policy: Policy{Tier: testTier(), Home: home, Workspace: home + "/src/project", HomeState: home + "/state/home", GuardState: home + "/state/guards", Private: []string{home + "/state"}}}
 		h.env = Environment(os.Environ(), home, nil)
 		if _, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", evilScripts+`
 fsmonitor vendor/x/.git/config; hook vendor/x/.git/hooks; echo EVIL >> a/.envrc; echo EVIL > .envrc; mkdir a/.vscode; echo EVIL > a/.vscode/tasks.json
@@ -945,7 +945,8 @@ git init -q n/y; fsmonitor n/y/.git/config; fsmonitor .git/config; hook .git/hoo
 		time.Sleep(time.Minute)
 	}
 	h := newHost(t)
-	h.policy.HomeState = filepath.Join(h.policy.Home, "state")
+	state := filepath.Join(h.policy.Home, "state")
+	h.policy.HomeState, h.policy.GuardState = state+"/home", state+"/guards"
 	h.repository()
 	h.nested("vendor/x")
 	h.write("src/project/a/.envrc", "export A=1\n")
@@ -1145,21 +1146,45 @@ func TestNotesAreReadAgain(t *testing.T) {
 	}
 }
 
-// Of many turns the older ones become one, and none is lost.
+// Of many turns the older ones become one, and none is lost of a place that is still there.
 func TestTurnsAreKept(t *testing.T) {
-	l := &look{policy: &Policy{HomeState: t.TempDir()}, mayKeep: true}
-	for i := range int64(maxTurns + 2) {
-		l.since = 10 * i
-		if err := l.noteTurn(10*i + 5); err != nil {
-			t.Fatal(err)
+	state, mine := t.TempDir(), t.TempDir()
+	looks := map[string]*look{}
+	for _, top := range []string{mine, mine + "/sub", t.TempDir(), mine + "/gone"} {
+		looks[top] = &look{policy: &Policy{GuardState: state}, plan: &sweep{top: top, gits: []string{top + "/.git"}}}
+	}
+	if err := os.Mkdir(mine+"/sub", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := looks[mine]
+	turns := int64(mostTurns / len((turn{1e6, 1e6, l.plan.places()}).encode()))
+	for i := range turns {
+		for top, one := range looks {
+			one.since = 100 * i
+			if top != mine {
+				one.since += 10
+			}
+			if err := one.noteTurn(one.since + 5); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	if turns, err := readTurns(l.file(turnsFile)); err != nil || len(turns) > maxTurns*2/3 {
-		t.Errorf("%v: %d turns", err, len(turns))
+	// A linked worktree of the repository, elsewhere.
+	linked := &look{policy: l.policy, plan: &sweep{top: t.TempDir(), gits: []string{mine + "/.git"}}, since: 100*turns + 50}
+	if err := linked.noteTurn(100*turns + 55); err != nil {
+		t.Fatal(err)
 	}
-	for when, want := range map[int64]bool{3: true, 8: true, 10*maxTurns + 3: true, 10*maxTurns + 8: false, 10*maxTurns + 20: false} {
+	if info, err := os.Stat(filepath.Join(state, turnsFile)); err != nil || info.Size() > mostTurns {
+		t.Errorf("%v, %v", info, err)
+	}
+	for when, want := range map[int64]bool{3: true, 13: true, 100*turns - 97: true, 100*turns - 92: false, 100*turns - 87: true, 100 * turns: false, 100*turns + 53: true} {
 		if l.byEarlierTurn(when) != want {
 			t.Errorf("%d: not %v", when, want)
+		}
+	}
+	for _, turn := range l.turns {
+		if len(turn.places) > 0 && !within(turn.places[0], mine) && turn.places[0] != linked.plan.top {
+			t.Errorf("a turn in %q", turn.places)
 		}
 	}
 }

@@ -26,14 +26,14 @@ import (
 // newLook is a look at a workspace whose sandbox is planned. keeps says that what it remembers may be written.
 func newLook(p *Policy, plan *sweep, keeps bool) *look {
 	l := &look{policy: p, plan: plan, mayKeep: keeps, deadline: deadline, judged: map[string]bool{}, gits: map[string]bool{}, keeps: map[string]kept{}, made: map[string]birth{}}
-	l.aside = aside{top: plan.top, state: p.HomeState}
+	l.aside = aside{top: plan.top, state: p.guardDir()}
 	for _, path := range p.AllowWrite {
 		if path = resolve(path); path != plan.top && within(path, plan.top) {
 			l.free = append(l.free, path)
 		}
 	}
-	if p.HomeState != "" {
-		l.copies.dir = filepath.Join(p.HomeState, copiesDir)
+	if l.aside.state != "" {
+		l.copies.dir = filepath.Join(l.aside.state, copiesDir)
 	}
 	return l
 }
@@ -246,10 +246,11 @@ func (s seen) stillAt(top int, path []byte) bool {
 
 // file is where something is kept; "" if nothing is.
 func (l *look) file(name string) string {
-	if l.policy.HomeState == "" {
+	dir := l.policy.guardDir()
+	if dir == "" {
 		return ""
 	}
-	return filepath.Join(l.policy.HomeState, name)
+	return filepath.Join(dir, name)
 }
 
 // memoryHead begins the file of a memory that is whole, partHead that of another one. Records follow: number, time, kind, and the
@@ -261,7 +262,7 @@ const (
 
 // load reads what was remembered, unless it was looked at already. What cannot be read is looked at again.
 func (l *look) load() {
-	if l.memory != nil || l.policy.HomeState == "" {
+	if l.memory != nil || l.policy.GuardState == "" {
 		return
 	}
 	l.memory = map[string]seen{}
@@ -407,10 +408,14 @@ func (l *look) catchUp() error {
 		if k.untouched() {
 			continue
 		}
-		changed = true
-		if list[i], err = l.copies.keep(k.Path); err != nil {
+		now, err := l.copies.keep(k.Path)
+		if err != nil {
 			return err
 		}
+		if l.others.mayHaveChanged(now) || !now.there() && l.others.share(k.Path) {
+			continue // what it was before is what is put back
+		}
+		list[i], changed = now, true
 		for j, f := range list[i].Files {
 			list[i].Files[j].ID = settled(f.ID)
 		}
@@ -436,7 +441,7 @@ func madeRepositories(state string) (made map[string]birth) {
 }
 
 func (l *look) saveMade() error {
-	before := madeRepositories(l.policy.HomeState)
+	before := madeRepositories(l.policy.guardDir())
 	all := maps.Clone(l.made)
 	for path, b := range before {
 		if _, ok := all[path]; !ok && birthOf(path) == b {

@@ -24,13 +24,16 @@ func (n *notes) addNumbers(kind byte, numbers ...int64) {
 	n.add(kind, string(text))
 }
 
+func number(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 func (n *notes) addKept(k kept) {
 	n.add('K', k.Path)
-	more := int64(0)
-	if k.More {
-		more = 1
-	}
-	n.addNumbers('k', int64(k.In), more)
+	n.addNumbers('k', int64(k.In), number(k.More), number(k.Foreign))
 	for _, f := range k.Files {
 		n.add('F', f.Path)
 		n.add('t', f.Text)
@@ -67,9 +70,9 @@ func readNotes(data []byte, other func(kind byte, text string)) (list []kept) {
 		case kind == 'K':
 			list = append(list, kept{Path: text})
 		case kind == 'k' && k != nil:
-			var in, more int64
-			numbersIn(text, &in, &more)
-			k.In, k.More = uint64(in), more != 0
+			var in, more, foreign int64
+			numbersIn(text, &in, &more, &foreign)
+			k.In, k.More, k.Foreign = uint64(in), more != 0, foreign != 0
 		case kind == 'F' && k != nil:
 			k.Files = append(k.Files, keptFile{Path: text})
 		case kind == 't' && f != nil:
@@ -97,12 +100,8 @@ func (s *sweep) encode() ([]byte, error) {
 		n.add('G', path)
 	}
 	for _, c := range s.shut {
-		hides := int64(0)
-		if c.Hides {
-			hides = 1
-		}
 		n.add('H', c.Path)
-		n.addNumbers('h', int64(c.Is.Inode), c.Is.Born, c.Changed, hides)
+		n.addNumbers('h', int64(c.Is.Inode), c.Is.Born, c.Changed, number(c.Hides))
 	}
 	for _, x := range s.indexes {
 		data, err := json.Marshal(x)

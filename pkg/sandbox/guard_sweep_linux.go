@@ -127,7 +127,7 @@ func (l *look) lookFor(path string) fs.FileInfo {
 	return nil
 }
 
-// Files below Policy.HomeState.
+// Files in the guard's directory of a workspace.
 const (
 	// guardFile keeps what to sweep while a sandbox runs: if it is killed, the next one does it.
 	guardFile   = "to-sweep"
@@ -136,12 +136,11 @@ const (
 	keepsFile   = "guarded" // what it keeps of what programs of the host execute
 	copiesDir   = "copies"  // and what was in that
 	madeFile    = "made"    // repositories that a sandbox has made
-	turnsFile   = "turns"   // when sandboxes ran
 )
 
 // noteSweep begins the guard: from here on what changes is the sandbox's doing. Something of an earlier one may be owed since a time.
 func (b *box) noteSweep(s sweep, owed int64) error {
-	b.sweep, b.owed = s, owed
+	b.sweep, b.owed, b.others, b.met = s, owed, nil, nil
 	b.sweep.since = owed // until it is known better
 	if s.top != "" {
 		if err := b.noteWorkspace(); err != nil {
@@ -156,42 +155,31 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 	return nil
 }
 
+// noteTries is how often what is there is noted anew when others have begun meanwhile.
+const noteTries = 5
+
 func (b *box) noteWorkspace() error {
-	s, l := &b.sweep, newLook(b.policy, &b.sweep, b.notes)
-	b.look = l
-	if !b.policy.own {
-		l.first()
-	}
-	if b.owed == 0 { // or a sandbox has changed it
-		if err := l.catchUp(); err != nil {
-			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+	b.meet()
+	err := b.noteFiles()
+	for tries := noteTries; err == nil && tries > 0 && b.meet(); tries-- {
+		if b.notes {
+			_ = os.Remove(b.look.file(memoryFile)) // it may have what they made
 		}
-		if !b.policy.own {
-			l.uncover()
-		}
+		err = b.noteFiles()
 	}
-	l.joined = b.joined
-	for _, path := range s.keep {
-		k, noted := l.notedBefore(path)
-		if !noted {
-			var err error
-			if k, err = l.copies.keep(path); err != nil {
-				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
-			}
-		}
-		k.Foreign = !noted && l.joined != nil && k.changedSince(l.joined.since)
-		s.kept = append(s.kept, k)
+	if err != nil {
+		return err
 	}
-	var err error
-	if s.since, err = clock(s.top, b.part); err != nil {
+	s, l := &b.sweep, b.look
+	if s.since, err = b.clock(); err != nil {
 		return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
 	}
 	s.began = time.Now()
 	if b.owed != 0 {
 		s.since = b.owed
 	}
-	if l.since = s.since; l.joined != nil {
-		l.since = l.joined.since // what they do is not the user's either
+	l.since = s.since
+	if b.joined != nil {
 		b.noteTrusted()
 	}
 	if !b.notes {
@@ -204,7 +192,38 @@ func (b *box) noteWorkspace() error {
 		return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w", err)
 	}
 	if s.newIndexes {
-		keepIndexes(b.policy.HomeState, s.indexes)
+		keepIndexes(b.policy.guardDir(), s.indexes)
+	}
+	return nil
+}
+
+// noteFiles notes what is there.
+func (b *box) noteFiles() error {
+	s, l := &b.sweep, newLook(b.policy, &b.sweep, b.notes)
+	b.look, s.kept = l, nil
+	l.others = b.others
+	l.copies.learn(l.others)
+	if !b.policy.own {
+		l.first()
+	}
+	if b.owed == 0 { // or a sandbox has changed it
+		if err := l.catchUp(); err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		}
+		if !b.policy.own {
+			l.uncover()
+		}
+	}
+	for _, path := range s.keep {
+		k, noted := l.others.noted(path)
+		if !noted {
+			var err error
+			if k, err = l.copies.keep(path); err != nil {
+				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+			}
+		}
+		k.Foreign = !noted && l.others.mayHaveChanged(k)
+		s.kept = append(s.kept, k)
 	}
 	return nil
 }
@@ -219,7 +238,7 @@ func (b *box) writeSweep() error {
 
 // overwriteGuardFile writes it over the one that is there: to make a file and to remove it for each sandbox takes longer.
 func (b *box) overwriteGuardFile(data []byte) error {
-	f, err := os.OpenFile(filepath.Join(b.policy.HomeState, guardFile), os.O_WRONLY|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(filepath.Join(b.policy.guardDir(), guardFile), os.O_WRONLY|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -239,7 +258,7 @@ func (b *box) sweepLeft() (owed int64) {
 	if !b.notes {
 		return 0
 	}
-	left, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
+	left, err := os.ReadFile(filepath.Join(b.policy.guardDir(), guardFile))
 	if err != nil || bytes.HasPrefix(left, swept) {
 		return 0 // the usual case
 	}
@@ -292,7 +311,7 @@ func (b *box) takeAway() (whole bool) {
 		}
 	}
 	l.aside.close()
-	until, err := clock(b.sweep.top, b.part)
+	until, err := b.clock()
 	if err == nil {
 		err = l.noteTurn(until)
 	}

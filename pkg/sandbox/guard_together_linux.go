@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
 // Sandboxes of a workspace that run at the same time cannot tell what one of them changes from what the user does. So the first of them notes
@@ -19,9 +22,16 @@ import (
 // since: they neither copy it nor put it back. Each sweeps what it may have done itself; the last one sweeps by the notes, too,
 // in case another was killed.
 
-// guardLockFile is locked (a record lock of the open file) by every sandbox that runs, each having a part of the lock, and as a whole by one
-// that is alone and begins, or ends. The one that began alone keeps the notes.
-const guardLockFile = "guard-lock"
+// guardLocks is a file, in Policy.GuardState, with a record lock for each workspace at its number (of the open file; there is nothing in it).
+// Every sandbox that runs has a part of the workspace's lock, and one that is alone and begins, or ends, has all of it. The one that began
+// alone keeps the notes.
+const guardLocks = "locks"
+
+// guardLock is a workspace's lock.
+type guardLock struct {
+	file   *os.File
+	number int64
+}
 
 // waitingIsTold is how long a sandbox waits for another one to begin or end before it says so.
 const waitingIsTold = time.Second
@@ -32,28 +42,31 @@ const joinTries = 200
 // join takes a part in the guard's lock: all of it if no other sandbox of the workspace is running. It waits while another one has all of it,
 // which is for as long as that notes what is there, or sweeps last.
 func (b *box) join(ctx context.Context) error {
-	if b.policy.HomeState == "" || b.part != nil {
+	if b.policy.GuardState == "" || b.part != nil {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(b.policy.HomeState, guardLockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	lock, err := openGuardLock(b.policy.GuardState, guardNumber(b.policy.Workspace))
 	if err != nil {
-		return nil //nolint:nilerr // nothing can be noted then
+		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 	}
-	b.part = f
+	b.part = lock
 	begun, told := time.Now(), false
 	for tries := 0; ; {
-		err := recordLock(f, unix.F_WRLCK)
+		err := lock.take(unix.F_WRLCK)
 		if !locked(err) {
 			b.notes = err == nil // or files cannot be locked like that, and nobody knows of others
+			if err := os.Mkdir(b.policy.guardDir(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+			}
 			return nil
 		}
-		if recordLock(f, unix.F_RDLCK) == nil {
-			noted, ok := b.readNoted()
+		if lock.take(unix.F_RDLCK) == nil {
+			noted, ok := readNoted(b.policy.guardDir())
 			if tries++; ok || tries > joinTries {
 				b.joined = noted
 				return nil
 			}
-			_ = recordLock(f, unix.F_UNLCK)
+			_ = lock.take(unix.F_UNLCK)
 		}
 		if !told && time.Since(begun) > waitingIsTold {
 			b.notice("waiting for another sandbox of this workspace, which begins or ends")
@@ -67,13 +80,84 @@ func (b *box) join(ctx context.Context) error {
 	}
 }
 
+// openGuardLock opens the lock of a workspace's number.
+func openGuardLock(state string, number int64) (*guardLock, error) {
+	file := filepath.Join(state, guardLocks)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(state, 0o700); err != nil {
+			return nil, err
+		}
+		f, err = os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &guardLock{f, number}, nil
+}
+
+// LockGuard takes the lock of the guard in a directory of Policy.GuardState, so that this can be removed. It is not ok while a sandbox of its
+// workspace is running, and while one that was killed has left something there to put right.
+func LockGuard(dir string) (unlock func(), ok bool, err error) {
+	state, name := filepath.Split(dir)
+	number, err := strconv.ParseInt(name[max(0, len(name)-16):], 16, 64)
+	if err != nil {
+		return nil, false, err
+	}
+	lock, err := openGuardLock(state, number)
+	if err != nil {
+		return nil, false, err
+	}
+	err = lock.take(unix.F_WRLCK)
+	if err == nil {
+		noted, left := readNoted(dir)
+		if !left || !isDir(noted.top) {
+			return func() { lock.file.Close() }, true, nil
+		}
+	}
+	lock.file.Close()
+	if locked(err) {
+		err = nil
+	}
+	return nil, false, err
+}
+
+// take takes all of the lock (unix.F_WRLCK), a part of it or nothing.
+func (g *guardLock) take(kind int16) error {
+	lock := unix.Flock_t{Type: kind, Start: g.number, Len: 1}
+	for {
+		err := unix.FcntlFlock(g.file.Fd(), unix.F_OFD_SETLK, &lock)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// running are the numbers of all other workspaces whose locks somebody has.
+func (g *guardLock) running() (numbers []int64) {
+	var search func(from, to int64)
+	search = func(from, to int64) {
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
+		if from >= to || unix.FcntlFlock(g.file.Fd(), unix.F_OFD_GETLK, &lock) != nil || lock.Type == unix.F_UNLCK {
+			return
+		}
+		if lock.Start != g.number {
+			numbers = append(numbers, lock.Start)
+		}
+		search(from, lock.Start)
+		search(lock.Start+1, to)
+	}
+	search(0, 1<<62)
+	return numbers
+}
+
 // locked tells whether another one has a lock.
 func locked(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) }
 
 // share leaves others a part: what is there is noted.
 func (b *box) share() {
 	if b.notes {
-		_ = recordLock(b.part, unix.F_RDLCK) // a lock that one has can be had in part
+		_ = b.part.take(unix.F_RDLCK) // a lock that one has can be had in part
 	}
 }
 
@@ -82,9 +166,9 @@ func (b *box) isLast() bool {
 	if b.part == nil {
 		return true
 	}
-	if locked(recordLock(b.part, unix.F_WRLCK)) {
-		_ = recordLock(b.part, unix.F_UNLCK)
-		return !locked(recordLock(b.part, unix.F_WRLCK))
+	if locked(b.part.take(unix.F_WRLCK)) {
+		_ = b.part.take(unix.F_UNLCK)
+		return !locked(b.part.take(unix.F_WRLCK))
 	}
 	return true
 }
@@ -92,25 +176,24 @@ func (b *box) isLast() bool {
 // leaveGuard gives up this sandbox's part. A process that was forked meanwhile may have the file, too: closing it is not enough.
 func (b *box) leaveGuard() {
 	if b.part != nil {
-		_ = recordLock(b.part, unix.F_UNLCK)
-		b.part.Close()
+		_ = b.part.take(unix.F_UNLCK)
+		b.part.file.Close()
 	}
 	b.part, b.notes = nil, false
 }
 
-func recordLock(f *os.File, kind int16) error {
-	lock := unix.Flock_t{Type: kind}
-	for {
-		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
+// clock is the time that the workspace's file system gives.
+func (b *box) clock() (int64, error) {
+	var own *os.File
+	if b.part != nil {
+		own = b.part.file
 	}
+	return clock(b.policy.Workspace, own)
 }
 
-// readNoted are the notes that another sandbox has made, if there are any. Without, all that is there may be that one's doing.
-func (b *box) readNoted() (noted *sweep, ok bool) {
-	data, err := os.ReadFile(filepath.Join(b.policy.HomeState, guardFile))
+// readNoted are the notes in a guard's directory, if there are any. Without, all that is there may be the doing of who runs.
+func readNoted(dir string) (noted *sweep, ok bool) {
+	data, err := os.ReadFile(filepath.Join(dir, guardFile))
 	if err != nil || len(data) == 0 || bytes.HasPrefix(data, swept) {
 		return &sweep{}, false
 	}
@@ -118,22 +201,7 @@ func (b *box) readNoted() (noted *sweep, ok bool) {
 	return &s, true
 }
 
-// changedSince tells whether something of what is kept has changed since a time.
-func (k kept) changedSince(when int64) bool {
-	return slices.ContainsFunc(k.Files, func(f keptFile) bool { return f.ID.Changed >= when })
-}
-
-// notedBefore is what those that were running before this sandbox have noted of a path.
-func (l *look) notedBefore(path string) (kept, bool) {
-	if l.joined != nil {
-		if i := slices.IndexFunc(l.joined.kept, func(k kept) bool { return k.Path == path }); i >= 0 {
-			return l.joined.kept[i], true
-		}
-	}
-	return kept{}, false
-}
-
-// noteTrusted notes what this sandbox, which is not the first, knows to be the user's: what has not changed since the first began.
+// noteTrusted notes what this sandbox, which is not the first of its workspace, knows to be the user's: what has not changed since the first began.
 func (b *box) noteTrusted() {
 	b.trusted = map[string]bool{}
 	for _, k := range b.sweep.kept {
@@ -144,7 +212,7 @@ func (b *box) noteTrusted() {
 			continue
 		}
 		if k, err := b.look.copies.keep(c.Path); err == nil {
-			b.trusted[c.Path] = !k.changedSince(b.joined.since)
+			b.trusted[c.Path] = !b.others.mayHaveChanged(k)
 		}
 	}
 }

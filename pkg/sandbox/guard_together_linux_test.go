@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +37,7 @@ func (h *host) runs(name, script string) companion {
 
 func (r companion) end() {
 	r.h.t.Helper()
-	r.h.write("src/project/end-"+r.name, "")
+	r.h.write(strings.TrimPrefix(r.h.policy.Workspace, r.h.policy.Home)+"/end-"+r.name, "")
 	if st, err := r.Wait(); err != nil || st.Code != 0 {
 		r.h.t.Errorf("%s: %+v, %v", r.name, st, err)
 	}
@@ -80,6 +82,79 @@ func TestTogether(t *testing.T) {
 	}
 }
 
+// in is the same host for a sandbox of another workspace that runs at the same time.
+func (h *host) in(dir string) *host {
+	other := h.beside()
+	other.policy.Workspace = filepath.Join(h.policy.Home, "src", dir)
+	return other
+}
+
+// Nor does one of another workspace that can write in the same places, or with another profile; and what is the user's stays.
+func TestTogetherElsewhere(t *testing.T) {
+	const evil = `D=$(git rev-parse --git-common-dir 2> /dev/null); [ -w "$D" ] || D=.git
+echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; mkdir -p deep/x; echo EVIL > deep/x/.envrc
+{ echo EVIL > "$D/commondir"; printf '[core]\n\tfsmonitor = EVIL\n' >> "$D/config"; echo EVIL > "$D/hooks/post-checkout"; echo EVIL >> "$D/hooks/pre-commit"; echo EVIL >> mine/.envrc; echo EVIL >> .idea/x; } 2> /dev/null`
+	mine := []string{"project/.git/config", "project/.git/hooks/pre-commit", "project/mine/.envrc", "project/.idea/x", "project/sub/mine/.envrc", "project/sub/.idea/x", "w2/mine/.envrc", "w2/.idea/x"}
+	for name, c := range map[string]struct{ evil, good string }{
+		"linked worktrees":                     {"w2", "w3"},
+		"a linked worktree and its repository": {"w2", "project"},
+		"a repository and its linked worktree": {"project", "w3"},
+		"below":                                {"project/sub", "project"},
+		"above":                                {"project", "project/sub"},
+		"profiles":                             {"project", "project"},
+	} {
+		for _, tiers := range [][]Tier{{testTier(), testTier()}, {Landlock, testTier()}} {
+			for _, goodFirst := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s and %s/%v", name, tiers[0], tiers[1], goodFirst), func(t *testing.T) {
+					t.Parallel()
+					h := newHost(t)
+					h.repository()
+					h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+					h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+					h.git(h.policy.Workspace, "config", "alias.mine", "status")
+					before := map[string]string{}
+					for _, path := range mine {
+						if !strings.HasSuffix(path, "config") {
+							h.write("src/"+path, "mine\n")
+						}
+						before[path] = h.read("src/" + path)
+					}
+					for _, dir := range []string{c.evil, c.good} {
+						h.in(dir).sh("true") // what is there is known
+					}
+					one, other := h.in(c.evil), h.in(c.good)
+					one.policy.Tier, other.policy.Tier = tiers[0], tiers[1]
+					if name == "profiles" {
+						one.policy.Profile, one.policy.HomeState = Strict, h.policy.HomeState+"-strict"
+					}
+					bad := one.runs("evil", evil)
+					time.Sleep(longEnough)
+					good := other.runs("good", "")
+					time.Sleep(longEnough)
+					ends := []companion{bad, good}
+					if goodFirst {
+						slices.Reverse(ends)
+					}
+					for _, r := range ends {
+						r.end()
+					}
+					for _, dir := range []string{c.evil, c.good, "project"} {
+						dir = filepath.Join(h.policy.Home, "src", dir)
+						if got := append(planted(t, dir), plantedBelow(t, dir)...); len(got) > 0 {
+							t.Errorf("left: %q", got)
+						}
+					}
+					for path, text := range before {
+						if got, err := os.ReadFile(filepath.Join(h.policy.Home, "src", path)); err != nil || string(got) != text {
+							t.Errorf("%s: %q, %v", path, got, err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
 // What the first of them noted is what all go by, also when it has ended.
 func TestNotedByTheFirst(t *testing.T) {
 	t.Parallel()
@@ -97,7 +172,7 @@ func TestNotedByTheFirst(t *testing.T) {
 	time.Sleep(longEnough)
 	evil := h.beside().runs("evil", "echo ready; until [ -e go ]; do sleep 0.02; done; echo EVIL > deep/x/.envrc; printf '[core]\n\tfsmonitor = EVIL\n' >> deep/r/.git/config; rm go")
 	first.end()
-	note := filepath.Join(h.policy.HomeState, guardFile)
+	note := filepath.Join(h.policy.guardDir(), guardFile)
 	if data, err := os.ReadFile(note); err != nil || bytes.HasPrefix(data, swept) {
 		t.Errorf("nothing is noted any more: %q, %v", data, err)
 	}
@@ -134,19 +209,19 @@ func TestLastSweepsForAll(t *testing.T) {
 	first := h.beside()
 	first.policy.AllowWrite = []string{filepath.Dir(left)} // it leaves what is there, as one that is killed does
 	one := first.runs("first", "echo EVIL > deep/.envrc")
-	notes, err := os.ReadFile(filepath.Join(h.policy.HomeState, guardFile))
+	notes, err := os.ReadFile(filepath.Join(h.policy.guardDir(), guardFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	two := h.runs("second", "")
 	one.end()
-	if now, err := os.ReadFile(filepath.Join(h.policy.HomeState, guardFile)); err != nil || !bytes.HasPrefix(now, notes[:20]) {
+	if now, err := os.ReadFile(filepath.Join(h.policy.guardDir(), guardFile)); err != nil || !bytes.HasPrefix(now, notes[:20]) {
 		t.Errorf("the notes were changed: %q, %v", now, err)
 	}
 	if _, err := os.Lstat(left); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(h.policy.HomeState, turnsFile)); err != nil { // which that does not tell of
+	if err := os.Remove(filepath.Join(h.policy.GuardState, turnsFile)); err != nil { // which that does not tell of
 		t.Fatal(err)
 	}
 	two.end()
@@ -158,15 +233,12 @@ func TestLastSweepsForAll(t *testing.T) {
 // Whoever begins waits for one that sweeps last, but not for ever.
 func TestWaitingForTheGuard(t *testing.T) {
 	h := newHost(t)
-	if err := os.MkdirAll(h.policy.HomeState, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	other, err := os.OpenFile(filepath.Join(h.policy.HomeState, guardLockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	other, err := openGuardLock(h.policy.GuardState, guardNumber(h.policy.Workspace))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
-	if err := recordLock(other, unix.F_WRLCK); err != nil {
+	defer other.file.Close()
+	if err := other.take(unix.F_WRLCK); err != nil {
 		t.Fatal(err)
 	}
 	var told lockedBuffer
@@ -180,7 +252,7 @@ func TestWaitingForTheGuard(t *testing.T) {
 		t.Errorf("told %q", told.String())
 	}
 	released := make(chan error)
-	time.AfterFunc(100*time.Millisecond, func() { released <- recordLock(other, unix.F_UNLCK) })
+	time.AfterFunc(100*time.Millisecond, func() { released <- other.take(unix.F_UNLCK) })
 	if r := h.run("true"); r.code != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -192,7 +264,7 @@ func TestWaitingForTheGuard(t *testing.T) {
 // A sandbox that never ran leaves what is owed as it was.
 func TestForgottenSweepStaysOwed(t *testing.T) {
 	h := newHost(t)
-	if err := os.MkdirAll(h.policy.HomeState, 0o700); err != nil {
+	if err := os.MkdirAll(h.policy.guardDir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	tree, err := drawTree(&h.policy)
@@ -205,7 +277,7 @@ func TestForgottenSweepStaysOwed(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.forgetSweep()
-	if s, _ := b.readNoted(); s.since != 123 || s.until != 456 {
+	if s, _ := readNoted(h.policy.guardDir()); s.since != 123 || s.until != 456 {
 		t.Errorf("noted from %d to %d", s.since, s.until)
 	}
 }

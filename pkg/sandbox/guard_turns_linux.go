@@ -1,82 +1,149 @@
 package sandbox
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // turn is the time of a sandbox, as the workspace's file system has it. Nobody looks into everything that a sandbox can write: the inside of
 // git directories, its home. What it makes there a later one may move to where it matters, and only times tell then whose it is.
-type turn struct{ since, until int64 }
+type turn struct {
+	since, until int64
+	places       []string // where it could write
+}
 
-// Turns are kept one after the other, each of two numbers. When there are many, the older half counts as one long turn.
-const (
-	turnSize = 16
-	maxTurns = 4096
-)
+// turnsFile, in Policy.GuardState, has the turns of all workspaces, one after the other: what one turn has made in a repository another one
+// may find there from a linked worktree, or from a workspace around its own.
+const turnsFile = "turns"
+
+// mostTurns in bytes is how long that may be. Then the older half of the turns in the same places counts as one long turn, and those are
+// forgotten whose places are gone, and as many of the oldest as must be.
+const mostTurns = 256 << 10
+
+// waitForTurns is how long a sandbox waits for others to write there.
+const waitForTurns = time.Second
 
 // noteTurn keeps when this turn was.
 func (l *look) noteTurn(until int64) error {
-	file := l.file(turnsFile)
-	if file == "" {
+	if l.policy.GuardState == "" {
 		return nil
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := openTurns(l.policy.GuardState)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(turn{l.since, until}.encode())
-	info, again := f.Stat()
-	if err = errors.Join(err, again, f.Close()); err == nil && info.Size() > maxTurns*turnSize && l.mayKeep {
-		err = l.shortenTurns()
+	defer f.Close()
+	_, err = f.Write(turn{l.since, until, l.plan.places()}.encode())
+	if info, again := f.Stat(); err == nil && again == nil && info.Size() > mostTurns {
+		err = shortenTurns(l.policy.GuardState, f)
 	}
 	return err
 }
 
-func (t turn) encode() []byte {
-	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(t.since)), uint64(t.until))
+// openTurns opens the file of turns for writing at its end, which nobody else does until it is closed.
+func openTurns(state string) (*os.File, error) {
+	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+		f, err := os.OpenFile(filepath.Join(state, turnsFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		opened, why := f.Stat()
+		now, again := os.Stat(f.Name())
+		shortened := errors.Join(why, again) != nil || !os.SameFile(opened, now)
+		if err == nil && !shortened || time.Since(begun) > waitForTurns { // or it cannot be locked: then a turn may be lost that another one writes
+			return f, nil
+		}
+		f.Close()
+	}
 }
 
-func readTurns(file string) (turns []turn, err error) {
-	data, err := os.ReadFile(file)
-	for ; len(data) >= turnSize; data = data[turnSize:] {
-		turns = append(turns, turn{int64(binary.LittleEndian.Uint64(data)), int64(binary.LittleEndian.Uint64(data[8:]))})
+// encode is an item of notes for the times and one for each place, all with a NUL before them.
+func (t turn) encode() []byte {
+	n := notes{""}
+	n.addNumbers('S', t.since, t.until)
+	for _, place := range t.places {
+		n.add('P', place)
+	}
+	return n.encode()
+}
+
+func readTurns(state string) (turns []turn, err error) {
+	data, err := os.ReadFile(filepath.Join(state, turnsFile))
+	for item := range bytes.SplitSeq(data, []byte{0}) {
+		switch {
+		case len(item) == 0:
+		case item[0] == 'S':
+			var t turn
+			numbersIn(string(item[1:]), &t.since, &t.until)
+			turns = append(turns, t)
+		case item[0] == 'P' && len(turns) > 0:
+			last := &turns[len(turns)-1]
+			last.places = append(last.places, string(item[1:]))
+		}
 	}
 	return turns, err
 }
 
-func (l *look) shortenTurns() error {
-	turns, err := readTurns(l.file(turnsFile))
+// shortenTurns makes a shorter file of turns in the place of one that is locked.
+func shortenTurns(state string, locked *os.File) error {
+	turns, err := readTurns(state)
 	if err != nil {
 		return err
 	}
 	half := len(turns) / 2
-	long := turns[0]
-	for _, t := range turns[:half] {
-		long = turn{min(long.since, t.since), max(long.until, t.until)}
-	}
+	long := map[string]*turn{}
 	var data []byte
-	for _, t := range append([]turn{long}, turns[half:]...) {
-		data = append(data, t.encode()...)
+	for i, t := range turns {
+		if i >= half {
+			data = append(data, t.encode()...)
+			continue
+		}
+		where := strings.Join(t.places, "\x00")
+		if long[where] == nil {
+			long[where] = &turns[i]
+		}
+		long[where].since, long[where].until = min(long[where].since, t.since), max(long[where].until, t.until)
 	}
-	return l.replace(turnsFile, data)
+	for _, t := range slices.Backward(turns[:half]) {
+		where := strings.Join(t.places, "\x00")
+		one := long[where]
+		delete(long, where)
+		if one == nil || !slices.ContainsFunc(one.places, isDir) {
+			continue
+		}
+		if text := one.encode(); len(text)+len(data) < mostTurns*3/4 {
+			data = append(text, data...)
+		}
+	}
+	next := locked.Name() + ".new"
+	if err := os.WriteFile(next, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, locked.Name())
 }
 
-// byEarlierTurn tells whether a change is of the time of a turn before this one.
+// byEarlierTurn tells whether a change is of the time of a turn before this one that could write in the same places.
 func (l *look) byEarlierTurn(when int64) bool {
 	if l.turns == nil {
-		file := l.file(turnsFile)
-		if file == "" {
+		if l.policy.GuardState == "" {
 			return false
 		}
-		var err error
-		if l.turns, err = readTurns(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		turns, err := readTurns(l.policy.GuardState)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.errs = append(l.errs, err)
 		}
-		l.turns = append(l.turns, turn{1, 0}) // no time at all: it was asked
+		mine := l.plan.places()
+		l.turns = slices.DeleteFunc(turns, func(t turn) bool { return len(inCommon(mine, t.places)) == 0 })
+		l.turns = append(l.turns, turn{since: 1}) // no time at all: it was asked
 	}
 	return slices.ContainsFunc(l.turns, func(t turn) bool { return when >= t.since && when <= t.until })
 }

@@ -73,11 +73,6 @@ func (l *confinement) plan(ctx context.Context, b *box, c *Command) (*shim.Plan,
 	if err := b.up(); err != nil {
 		return nil, unavailable(err)
 	}
-	if state := l.policy.HomeState; state != "" {
-		if err := prepareHomeState(state, l.policy.Workspace); err != nil {
-			return nil, fault.New(fault.SandboxUnavailable, "make the sandbox's home: %w", err)
-		}
-	}
 	if err := b.join(ctx); err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ type tree struct {
 	// Until sealed only the layers hide. Other hides wait here, for the guard: what that has made read-only counts as named by the policy.
 	postponed []func()
 	reopened  bool     // since sealed something of the host was mounted in the home
-	deny      []string // Private, HomeState and DenyRead, also resolved
+	deny      []string // Private, HomeState, GuardState and DenyRead, also resolved
 	view      *view
 	sweep     sweep           // what is to be guarded and cannot be a mount
 	top       string          // the workspace, if it is to be guarded
@@ -141,8 +141,10 @@ func newTree(p *Policy) (*tree, error) {
 	// The usual sizes: growing takes as long as filling.
 	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(secret.Home))}
 	hidden := slices.Concat(p.Private, p.DenyRead)
-	if p.HomeState != "" {
-		hidden = append(hidden, p.HomeState)
+	for _, state := range []string{p.HomeState, p.GuardState} {
+		if state != "" {
+			hidden = append(hidden, state)
+		}
 	}
 	for _, d := range hidden {
 		t.deny = append(t.deny, d)

@@ -44,6 +44,7 @@ type Policy struct {
 	Workspace  string     // read-write at its own path
 	Home       string     // the user's home: copy-on-write inside; "" gives a new, empty one
 	HomeState  string     // directory that keeps what changes in Home from turn to turn; "" forgets it
+	GuardState string     // directory of what the guards of all workspaces know, also of each other; "" forgets it
 	Private    []string   // sesame's own directories: absent inside, whatever else is allowed
 	AllowRead  []string   // shown read-only as the host has them, also where the default hides them
 	AllowWrite []string   // read-write

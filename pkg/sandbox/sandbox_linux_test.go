@@ -63,6 +63,8 @@ func newHost(t *testing.T) *host {
 		Workspace: filepath.Join(home, "src", "project"),
 		HomeState: filepath.Join(home, ".local", "state", "sesame", "homes", "1"),
 		Private:   []string{filepath.Join(home, ".local", "state", "sesame")},
+
+		GuardState: filepath.Join(home, ".local", "state", "sesame", "guards"),
 	}}
 	h.write("src/project/README", "hello")
 	h.env = Environment(os.Environ(), home, nil)

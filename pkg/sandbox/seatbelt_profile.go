@@ -126,7 +126,7 @@ var macDevices = []string{"null", "zero", "random", "urandom", "tty", "stdin", "
 func (b *profile) paths() []string {
 	p, at := b.policy, b.places
 	return slices.Concat(p.Private, p.AllowRead, p.AllowWrite, p.DenyRead, at.homes,
-		[]string{p.Workspace, p.Home, p.HomeState, at.home, at.tmp, at.files, at.program})
+		[]string{p.Workspace, p.Home, p.HomeState, p.GuardState, at.home, at.tmp, at.files, at.program})
 }
 
 // withLinks are the paths, and where their links lead.
@@ -144,8 +144,10 @@ func withLinks(paths []string) []string {
 // outright is what the sandbox hides whatever is allowed.
 func (b *profile) outright() []string {
 	hidden := slices.Concat(b.policy.Private, b.policy.DenyRead)
-	if b.policy.HomeState != "" {
-		hidden = append(hidden, b.policy.HomeState)
+	for _, state := range []string{b.policy.HomeState, b.policy.GuardState} {
+		if state != "" {
+			hidden = append(hidden, state)
+		}
 	}
 	return withLinks(hidden)
 }

@@ -49,11 +49,11 @@ func startTier(ctx context.Context, p *Policy, c *Command, begun head) (*Process
 
 // withPlaceForNotes is the policy of somebody without a home, which may be somebody without a place for notes, too: then none are kept.
 func withPlaceForNotes(p *Policy) *Policy {
-	if p.Home != "" || p.HomeState == "" || prepareHomeState(p.HomeState, p.Workspace) == nil {
+	if p.Home != "" || p.GuardState == "" || os.MkdirAll(p.guardDir(), 0o700) == nil {
 		return p
 	}
 	without := *p
-	without.HomeState = ""
+	without.HomeState, without.GuardState = "", ""
 	return &without
 }
 
@@ -111,9 +111,11 @@ type box struct {
 	shared    bool            // another one has that
 	memory    *memoryHome     // if the home's changes are in memory
 	unmade    []string        // see tree
-	part      *os.File        // of the workspace's guard; nil for none
-	joined    *sweep          // what those noted that were running already, nil for nobody
+	part      *guardLock      // of the workspace's guard; nil for none
+	joined    *sweep          // what those of this workspace noted that were running already, nil for nobody
 	trusted   map[string]bool // then: what this one knows to be the user's, by path
+	others    others          // all that were running already
+	met       map[int64]bool  // their guards' numbers, and those of others that have nothing in common with this one
 	notes     bool            // it began alone, and keeps notes of the guard
 	ran       bool            // the command did
 	mayHave   bool            // or nobody knows whether it did

@@ -1,0 +1,141 @@
+package sandbox
+
+import (
+	"path/filepath"
+	"slices"
+)
+
+// other is a sandbox that was running when this one began, and that may write in some of the same places: one of the same workspace, of one
+// that lies in it or around it, or of another worktree of the same repository.
+type other struct {
+	dir    string   // of its guard
+	since  int64    // when it began
+	shared []string // the places
+	kept   []kept   // what it has noted
+}
+
+type others []other
+
+// share tells whether others may write at a path.
+func (o others) share(path string) bool {
+	return slices.ContainsFunc(o, func(o other) bool { return o.has(path) })
+}
+
+func (o other) has(path string) bool {
+	return slices.ContainsFunc(o.shared, func(place string) bool { return within(path, place) })
+}
+
+// mayHave tells whether a change at a path may be their doing. They deal with it themselves, and whoever takes it for the user's meanwhile
+// would put it back.
+func (o others) mayHave(path string, when int64) bool {
+	return slices.ContainsFunc(o, func(o other) bool { return when >= o.since && o.has(path) })
+}
+
+// mayHaveChanged tells it of something kept.
+func (o others) mayHaveChanged(k kept) bool {
+	return len(o) > 0 && slices.ContainsFunc(k.Files, func(f keptFile) bool { return o.mayHave(k.Path, f.ID.Changed) })
+}
+
+// noted is what they have noted of a path.
+func (o others) noted(path string) (kept, bool) {
+	for _, o := range o {
+		if i := slices.IndexFunc(o.kept, func(k kept) bool { return k.Path == path && !k.Foreign }); i >= 0 {
+			return o.kept[i], true
+		}
+	}
+	return kept{}, false
+}
+
+// places are what a sandbox may write of what is guarded, without those that are in others.
+func (s *sweep) places() (places []string) {
+	if s.top == "" {
+		return nil
+	}
+	places = append(places, s.top)
+	for _, git := range s.gits {
+		if !within(git, s.top) {
+			places = append(places, git)
+		}
+	}
+	return places
+}
+
+// inCommon are the places that are in one of both lists, or below one.
+func inCommon(mine, theirs []string) (places []string) {
+	for _, a := range mine {
+		for _, b := range theirs {
+			switch {
+			case within(a, b):
+				places = append(places, a)
+			case within(b, a):
+				places = append(places, b)
+			}
+		}
+	}
+	return places
+}
+
+// meet finds the sandboxes that are running and may write where this one does, and what they have noted. It tells whether there are any that
+// have begun since it was called before. Each has its lock when it looks for others, and its command begins later than that: of two that begin at the same time
+// one at least finds the other, and it finds notes if that one's command may have begun.
+func (b *box) meet() (more bool) {
+	if b.part == nil || b.sweep.top == "" {
+		return false
+	}
+	mine := b.sweep.places()
+	again := b.met != nil
+	if !again {
+		b.met = map[int64]bool{}
+		if b.joined != nil {
+			b.others = others{{dir: b.policy.guardDir(), since: b.joined.since, shared: mine, kept: b.joined.kept}}
+		}
+	}
+	for _, number := range b.part.running() {
+		if b.met[number] {
+			continue
+		}
+		o := other{dir: guardDirOf(b.policy.GuardState, number)}
+		noted, ok := readNoted(o.dir)
+		switch {
+		case ok:
+			o.since, o.kept, o.shared = noted.since, noted.kept, inCommon(mine, noted.places())
+		case again: // its command has not begun, and it has found this one
+			continue
+		default: // likewise, or it has swept; nobody knows where it may write
+			o.since, _ = b.clock()
+			o.shared = mine
+		}
+		b.met[number] = true
+		if len(o.shared) > 0 {
+			b.others = append(b.others, o)
+			more = true
+		}
+	}
+	return more
+}
+
+// ask reads again what the others have noted: a while after they began that is more. Who has ended keeps what was read before.
+func (o others) ask() others {
+	o = slices.Clone(o)
+	for i := range o {
+		if noted, ok := readNoted(o[i].dir); ok && noted.since == o[i].since {
+			o[i].kept = noted.kept
+		}
+	}
+	return o
+}
+
+// learn copies what others have kept, which may be gone when it is needed.
+func (c *copies) learn(o others) {
+	for _, o := range o {
+		dir := filepath.Join(o.dir, copiesDir)
+		if dir == c.dir {
+			continue
+		}
+		for _, k := range o.kept {
+			if o.has(k.Path) {
+				c.putFrom(dir, k)
+			}
+		}
+	}
+}
