@@ -76,13 +76,18 @@ func (l *look) copyCovered(note func() error) error {
 // restoreKept puts back what can be changed, and what has lost its cover.
 func (l *look) restoreKept() {
 	covers := map[string]bool{}
+	unmounted := l.besideUnmounted()
 	for _, c := range l.plan.shut {
 		if c.Is == (birth{}) {
 			continue
 		}
 		covers[c.Path] = true
-		if l.until == 0 && !c.holds() { // or that was done already, and what is there now is the user's
+		switch {
+		case l.until != 0: // that was done already, and what is there now is the user's
+		case !c.holds():
 			l.uncovered(c)
+		case unmounted && !c.Hides:
+			l.compare(c)
 		}
 	}
 	for _, k := range l.plan.kept {
@@ -90,6 +95,46 @@ func (l *look) restoreKept() {
 			l.restore(k)
 		}
 	}
+}
+
+// unmountedFile is in a guard's directory when a sandbox of a tier without mounts ran beside others.
+const unmountedFile = "unmounted"
+
+// noteUnmounted notes that of this one, before its command begins: if it is killed nobody knows any more that a mount which holds held
+// nothing off.
+func (b *box) noteUnmounted() error {
+	if b.tier == Namespaces {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(b.policy.guardDir(), unmountedFile), nil, 0o600)
+}
+
+// besideUnmounted tells whether there was one.
+func (l *look) besideUnmounted() bool {
+	_, err := os.Lstat(l.file(unmountedFile))
+	return err == nil && l.policy.GuardState != ""
+}
+
+// compare deals with what a sandbox without mounts could reach though a cover held.
+func (l *look) compare(c cover) {
+	if c.isModules() {
+		l.uncovered(c)
+		return
+	}
+	now, err := l.keep(c.Path)
+	if err != nil {
+		l.errs = append(l.errs, err)
+	} else if now.changedSince(l.since) {
+		l.restore(l.plan.keptAs(c.Path))
+	}
+}
+
+// keptAs is what is kept of a path.
+func (s *sweep) keptAs(path string) kept {
+	if i := slices.IndexFunc(s.kept, func(k kept) bool { return k.Path == path }); i >= 0 {
+		return s.kept[i]
+	}
+	return kept{Path: path}
 }
 
 // uncovered deals with what the sandbox could reach when a cover was gone.
@@ -103,12 +148,8 @@ func (l *look) uncovered(c cover) {
 		l.whole = false // or nobody would go there
 		return
 	}
-	k := kept{Path: c.Path}
-	if i := slices.IndexFunc(l.plan.kept, func(k kept) bool { return k.Path == c.Path }); i >= 0 {
-		k = l.plan.kept[i]
-	}
 	n := len(l.changes)
-	l.restore(k)
+	l.restore(l.plan.keptAs(c.Path))
 	for i := range l.changes[n:] {
 		l.changes[n+i].uncovered = true
 	}

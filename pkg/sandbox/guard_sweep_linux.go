@@ -181,6 +181,9 @@ func (b *box) noteWorkspace() error {
 	l.since = s.since
 	if b.joined != nil {
 		b.noteTrusted()
+		if err := b.noteUnmounted(); err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		}
 	}
 	if !b.notes {
 		return nil // nothing to keep it in; or another sandbox has noted what matters
@@ -324,6 +327,9 @@ func (b *box) takeAway() (whole bool) {
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
+		if l.besideUnmounted() {
+			_ = os.Remove(l.file(unmountedFile))
+		}
 	} else if until != 0 {
 		b.sweep.until, b.owedUntil = until, until
 		_ = b.writeSweep() // the one that is there says the same, but for the end

@@ -230,6 +230,50 @@ func TestLastSweepsForAll(t *testing.T) {
 	}
 }
 
+// What one without mounts has changed under the mounts of others is put right by the last of them, or the next one, if it could not do that itself.
+func TestBesideOneWithoutMounts(t *testing.T) {
+	for _, name := range []string{"another is the last one", "it is the last one itself"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.repository()
+			git := filepath.Join(h.policy.Workspace, ".git")
+			h.git(h.policy.Workspace, "config", "alias.mine", "status")
+			config := h.read("src/project/.git/config")
+			mine := h.write("src/project/.vscode/settings.json", "mine")
+			other := h.runs("other", "")
+			time.Sleep(longEnough)
+			one := h.beside()
+			one.policy.Tier = Landlock
+			one.policy.AllowWrite = []string{git + "/config", git + "/hooks", mine} // it leaves what is there, as one that is killed does
+			evil := one.runs("evil", "printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL >> '"+mine+"'")
+			if name == "it is the last one itself" {
+				other.end()
+				evil.end()
+				h.run("true")
+			} else {
+				evil.end()
+				if len(planted(t, h.policy.Workspace)) == 0 {
+					t.Error("nothing evil is left")
+				}
+				other.end()
+			}
+			if got := planted(t, h.policy.Workspace); len(got) > 0 {
+				t.Errorf("left: %q", got)
+			}
+			if got := h.read("src/project/.git/config"); got != config {
+				t.Errorf("the configuration is %q", got)
+			}
+			if got := h.read("src/project/.vscode/settings.json"); got != "mine" {
+				t.Errorf("the settings are %q", got)
+			}
+			if _, err := os.Lstat(filepath.Join(h.policy.guardDir(), unmountedFile)); err == nil {
+				t.Error("nobody has ended it")
+			}
+		})
+	}
+}
+
 // Whoever begins waits for one that sweeps last, but not for ever.
 func TestWaitingForTheGuard(t *testing.T) {
 	h := newHost(t)

@@ -58,7 +58,7 @@ func TestRegistries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := tool.host(t)
 			h.env = append(h.env, "REGISTRY=http://"+here)
-			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState)
+			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState, h.policy.GuardState)
 			if r := h.run("/bin/bash", "-c", tool.cold); r.code == 0 {
 				t.Errorf("it works without being allowed: %s", r.out)
 			}
@@ -66,7 +66,7 @@ func TestRegistries(t *testing.T) {
 			if r := h.run("/bin/bash", "-c", tool.cold); r.code != 0 || !strings.Contains(r.out, "dep works") {
 				t.Errorf("exit %d: %s", r.code, r.out)
 			}
-			if after := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState); after != before {
+			if after := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState, h.policy.GuardState); after != before {
 				t.Errorf("the host's home was changed; before:\n%s\nafter:\n%s", before, after)
 			}
 		})

@@ -109,12 +109,12 @@ func TestRealTools(t *testing.T) {
 	for name, tool := range realTools {
 		t.Run(name, func(t *testing.T) {
 			h := tool.host(t)
-			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState)
+			before := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState, h.policy.GuardState)
 			cold := h.sh("set -e; " + tool.cold)
 			if out := h.sh(tool.warm); !strings.Contains(out, tool.want) {
 				t.Errorf("warm: %q, want %q; cold was %q", out, tool.want, cold)
 			}
-			if after := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState); after != before {
+			if after := digestOf(t, h.policy.Home, h.policy.Workspace, h.policy.HomeState, h.policy.GuardState); after != before {
 				t.Errorf("the host's home was changed; before:\n%s\nafter:\n%s", before, after)
 			}
 		})
