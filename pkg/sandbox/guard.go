@@ -40,10 +40,10 @@ func guardDirOf(state string, number int64) string {
 	return filepath.Join(state, fmt.Sprintf("%016x", number))
 }
 
-// guardNumber stands for a workspace. Not all that numbers can be: a lock can be at each.
+// guardNumber stands for a workspace. It is never 0, and not all that numbers can be: a lock can be at each.
 func guardNumber(workspace string) int64 {
 	sum := sha256.Sum256([]byte(workspace))
-	return int64(binary.BigEndian.Uint64(sum[:8]) >> 2)
+	return int64(binary.BigEndian.Uint64(sum[:8])>>2 | 1)
 }
 
 // linkedWorktree finds the repository of a worktree by its .git file, and the worktree's own directory in it. The file may

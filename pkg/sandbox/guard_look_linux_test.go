@@ -929,43 +929,58 @@ func TestUnfinishedLookIsGoneOnWith(t *testing.T) {
 	}
 }
 
-// killedWorkspace names the home of a test whose parent is killed.
-const killedWorkspace = "SESAME_TEST_KILLED"
+// What a test tells the process that it has killed.
+const (
+	killedHome      = "SESAME_TEST_KILLED_HOME"
+	killedWorkspace = "SESAME_TEST_KILLED_WORKSPACE"
+	killedScript    = "SESAME_TEST_KILLED_SCRIPT"
+)
 
-// When sesame was killed, the next sandbox puts right what the killed one did, before it begins.
-func TestKilledSandboxIsSweptBelow(t *testing.T) {
-	if home := os.Getenv(killedWorkspace); home != "" {
-		h := &host{t: t, policy: Policy{Tier: testTier(), Home: home, Workspace: home + "/src/project", HomeState: home + "/state/home", GuardState: home + "/state/guards", Private: []string{home + "/state"}}}
-		h.env = Environment(os.Environ(), home, nil)
-		if _, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", evilScripts+`
-fsmonitor vendor/x/.git/config; hook vendor/x/.git/hooks; echo EVIL >> a/.envrc; echo EVIL > .envrc; mkdir a/.vscode; echo EVIL > a/.vscode/tasks.json
-git init -q n/y; fsmonitor n/y/.git/config; fsmonitor .git/config; hook .git/hooks; echo ready; sleep 60`); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
+// TestToBeKilled is that process.
+func TestToBeKilled(t *testing.T) {
+	home := os.Getenv(killedHome)
+	if home == "" {
+		return
 	}
-	h := newHost(t)
-	state := filepath.Join(h.policy.Home, "state")
-	h.policy.HomeState, h.policy.GuardState = state+"/home", state+"/guards"
-	h.repository()
-	h.nested("vendor/x")
-	h.write("src/project/a/.envrc", "export A=1\n")
-	exe, err := os.Executable()
-	if err != nil {
+	h := &host{t: t, policy: hostPolicy(home)}
+	h.policy.Workspace = os.Getenv(killedWorkspace)
+	h.env = Environment(os.Environ(), home, nil)
+	if _, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", os.Getenv(killedScript)+"\necho ready; sleep 60"); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^TestKilledSandboxIsSweptBelow$")
-	cmd.Env = append(os.Environ(), killedWorkspace+"="+h.policy.Home)
+	time.Sleep(time.Minute)
+}
+
+// killed has a sandbox execute a script, by another process, and kills that.
+func (h *host) killed(script string) {
+	h.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(h.t.Context(), exe, "-test.run", "^TestToBeKilled$")
+	cmd.Env = append(os.Environ(), killedHome+"="+h.policy.Home, killedWorkspace+"="+h.policy.Workspace, killedScript+"="+script)
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	out.waitFor(t, "ready")
+	out.waitFor(h.t, "ready")
 	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	_ = cmd.Wait()
+}
+
+// When sesame was killed, the next sandbox puts right what the killed one did, before it begins.
+func TestKilledSandboxIsSweptBelow(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	h.nested("vendor/x")
+	h.write("src/project/a/.envrc", "export A=1\n")
+	h.killed(evilScripts + `
+fsmonitor vendor/x/.git/config; hook vendor/x/.git/hooks; echo EVIL >> a/.envrc; echo EVIL > .envrc; mkdir a/.vscode; echo EVIL > a/.vscode/tasks.json
+git init -q n/y; fsmonitor n/y/.git/config; fsmonitor .git/config; hook .git/hooks`)
 	var told []string
 	h.policy.Notice = func(s string) { told = append(told, s) }
 	h.sh("true")

@@ -99,6 +99,9 @@ func (s *sweep) encode() ([]byte, error) {
 	for _, path := range s.gits {
 		n.add('G', path)
 	}
+	for _, path := range s.allowed {
+		n.add('W', path)
+	}
 	for _, c := range s.shut {
 		n.add('H', c.Path)
 		n.addNumbers('h', int64(c.Is.Inode), c.Is.Born, c.Changed, number(c.Hides))
@@ -127,6 +130,8 @@ func decodeSweep(data []byte) (s sweep) {
 			s.absent = append(s.absent, text)
 		case 'G':
 			s.gits = append(s.gits, text)
+		case 'W':
+			s.allowed = append(s.allowed, text)
 		case 'H':
 			s.shut = append(s.shut, cover{Path: text})
 		case 'h':

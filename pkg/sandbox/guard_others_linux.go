@@ -3,6 +3,8 @@ package sandbox
 import (
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // other is a sandbox that was running when this one began, and that may write in some of the same places: one of the same workspace, of one
@@ -90,7 +92,8 @@ func (b *box) meet() (more bool) {
 			b.others = others{{dir: b.policy.guardDir(), since: b.joined.since, shared: mine, kept: b.joined.kept}}
 		}
 	}
-	for _, number := range b.part.running() {
+	running, _ := b.part.running()
+	for _, number := range running {
 		if b.met[number] {
 			continue
 		}
@@ -112,6 +115,51 @@ func (b *box) meet() (more bool) {
 		}
 	}
 	return more
+}
+
+// sweepKilled does what sandboxes of other workspaces could not do any more that were killed, where this one may write: what is left there it
+// would take for the user's.
+func (b *box) sweepKilled() {
+	if b.part == nil {
+		return
+	}
+	_, killed := b.part.running()
+	for _, number := range killed {
+		noted, left := readNoted(guardDirOf(b.policy.GuardState, number))
+		switch {
+		case !left:
+			b.part.forget(number)
+		case noted.top != "" && guardNumber(noted.top) == number && len(inCommon(b.willWrite(), noted.places())) > 0:
+			b.sweepFor(number, noted)
+		}
+	}
+}
+
+// willWrite are the places where this sandbox may write, as far as that is known before it is planned.
+func (b *box) willWrite() []string {
+	places := []string{b.policy.Workspace}
+	if common, _, ok := linkedWorktree(filepath.Join(b.policy.Workspace, ".git")); ok {
+		places = append(places, common)
+	}
+	return places
+}
+
+// sweepFor sweeps for a sandbox that was killed, unless another one does.
+func (b *box) sweepFor(number int64, noted *sweep) {
+	lock, err := openGuardLock(b.policy.GuardState, number)
+	if err != nil {
+		return // the next one tries
+	}
+	policy := *b.policy
+	policy.Workspace, policy.AllowWrite = noted.top, noted.allowed
+	policy.Notice = func(text string) {
+		b.notice("in " + noted.top + ", where a sandbox was killed: " + text)
+	}
+	other := &box{policy: &policy, part: lock, notes: true}
+	defer other.leaveGuard()
+	if lock.take(unix.F_WRLCK) == nil && other.sweepLeft() == 0 {
+		lock.forget(number)
+	}
 }
 
 // ask reads again what the others have noted: a while after they began that is more. Who has ended keeps what was read before.

@@ -24,6 +24,7 @@ type sweep struct {
 	kept    []kept     // what is there and can be changed all the same, or could be without its cover
 	gits    []string   // git directories that are guarded
 	shut    []cover    // over what is guarded, or not to be seen
+	allowed []string   // what the policy allowed to be written
 	// When the sandbox began, and ended if that is known, as the workspace's file system has it.
 	since, until int64
 
@@ -141,6 +142,7 @@ const (
 // noteSweep begins the guard: from here on what changes is the sandbox's doing. Something of an earlier one may be owed since a time.
 func (b *box) noteSweep(s sweep, owed int64) error {
 	b.sweep, b.owed, b.others, b.met = s, owed, nil, nil
+	b.sweep.allowed = b.policy.AllowWrite
 	b.sweep.since = owed // until it is known better
 	if s.top != "" {
 		if err := b.noteWorkspace(); err != nil {
@@ -307,7 +309,7 @@ func (b *box) takeAway() (whole bool) {
 	}
 	l.restoreKept()
 	whole = true
-	if !b.policy.own {
+	if !b.policy.own && isDir(b.sweep.top) {
 		var err error
 		if whole, err = l.finish(most); err != nil {
 			l.errs = append(l.errs, err)

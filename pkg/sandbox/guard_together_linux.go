@@ -22,15 +22,16 @@ import (
 // since: they neither copy it nor put it back. Each sweeps what it may have done itself; the last one sweeps by the notes, too,
 // in case another was killed.
 
-// guardLocks is a file, in Policy.GuardState, with a record lock for each workspace at its number (of the open file; there is nothing in it).
-// Every sandbox that runs has a part of the workspace's lock, and one that is alone and begins, or ends, has all of it. The one that began
-// alone keeps the notes.
+// guardLocks is a file, in Policy.GuardState, with a record lock (of the open file) for each workspace at its number. Every sandbox that runs
+// has a part of the workspace's lock, and one that is alone and begins, or ends, has all of it. The one that began alone keeps the notes.
+// In the file are the numbers of the workspaces whose sandboxes run, see guardSlots.
 const guardLocks = "locks"
 
 // guardLock is a workspace's lock.
 type guardLock struct {
 	file   *os.File
 	number int64
+	slot   int // one more than where the number stands; 0 for nowhere
 }
 
 // waitingIsTold is how long a sandbox waits for another one to begin or end before it says so.
@@ -50,6 +51,9 @@ func (b *box) join(ctx context.Context) error {
 		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 	}
 	b.part = lock
+	if err := lock.announce(); err != nil {
+		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+	}
 	begun, told := time.Now(), false
 	for tries := 0; ; {
 		err := lock.take(unix.F_WRLCK)
@@ -93,7 +97,7 @@ func openGuardLock(state string, number int64) (*guardLock, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardLock{f, number}, nil
+	return &guardLock{file: f, number: number}, nil
 }
 
 // LockGuard takes the lock of the guard in a directory of Policy.GuardState, so that this can be removed. It is not ok while a sandbox of its
@@ -123,32 +127,16 @@ func LockGuard(dir string) (unlock func(), ok bool, err error) {
 }
 
 // take takes all of the lock (unix.F_WRLCK), a part of it or nothing.
-func (g *guardLock) take(kind int16) error {
-	lock := unix.Flock_t{Type: kind, Start: g.number, Len: 1}
+func (g *guardLock) take(kind int16) error { return g.takeAt(g.number, kind) }
+
+func (g *guardLock) takeAt(at int64, kind int16) error {
+	lock := unix.Flock_t{Type: kind, Start: at, Len: 1}
 	for {
 		err := unix.FcntlFlock(g.file.Fd(), unix.F_OFD_SETLK, &lock)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
-}
-
-// running are the numbers of all other workspaces whose locks somebody has.
-func (g *guardLock) running() (numbers []int64) {
-	var search func(from, to int64)
-	search = func(from, to int64) {
-		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
-		if from >= to || unix.FcntlFlock(g.file.Fd(), unix.F_OFD_GETLK, &lock) != nil || lock.Type == unix.F_UNLCK {
-			return
-		}
-		if lock.Start != g.number {
-			numbers = append(numbers, lock.Start)
-		}
-		search(from, lock.Start)
-		search(lock.Start+1, to)
-	}
-	search(0, 1<<62)
-	return numbers
 }
 
 // locked tells whether another one has a lock.
@@ -176,6 +164,7 @@ func (b *box) isLast() bool {
 // leaveGuard gives up this sandbox's part. A process that was forked meanwhile may have the file, too: closing it is not enough.
 func (b *box) leaveGuard() {
 	if b.part != nil {
+		b.part.withdraw()
 		_ = b.part.take(unix.F_UNLCK)
 		b.part.file.Close()
 	}

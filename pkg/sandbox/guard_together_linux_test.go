@@ -155,6 +155,63 @@ echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; mkdir -p deep
 	}
 }
 
+// What one has planted that was killed is gone when another one begins that can write there, whatever its workspace is.
+func TestKilledElsewhere(t *testing.T) {
+	const evil = `D=$(git rev-parse --git-common-dir); [ -w "$D" ] || D=.git
+{ echo EVIL > "$D/commondir"; printf '[core]\n\tfsmonitor = EVIL\n' >> "$D/config"; echo EVIL > "$D/hooks/post-checkout"; } 2> /dev/null; echo EVIL >> mine/.envrc; echo EVIL >> .envrc`
+	for name, c := range map[string]struct{ killed, next string }{
+		"linked worktrees":                     {"w2", "w3"},
+		"a linked worktree that is gone":       {"w2", "project"},
+		"a repository and its linked worktree": {"project", "w3"},
+		"below":                                {"project/sub", "project"},
+		"above":                                {"project", "project/sub"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.repository()
+			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+			h.git(h.policy.Workspace, "init", "-q", "sub")
+			mine := h.write("src/"+c.killed+"/mine/.envrc", "mine")
+			config := h.read("src/project/.git/config")
+			h.in(c.next).sh("true")
+			killed := h.in(c.killed)
+			killed.sh("true") // what is there is known
+			killed.killed(evil)
+			if strings.HasSuffix(name, "gone") {
+				if err := os.RemoveAll(killed.policy.Workspace); err != nil {
+					t.Fatal(err)
+				}
+			} else if got := plantedBelow(t, killed.policy.Workspace); len(got) == 0 {
+				t.Error("nothing evil is left")
+			}
+			next := h.in(c.next)
+			var told []string
+			next.policy.Notice = func(s string) { told = append(told, s) }
+			next.sh("true")
+			for _, dir := range []string{"project", "project/sub", "w2", "w3"} {
+				if dir = filepath.Join(h.policy.Home, "src", dir); isDir(dir) {
+					if got := append(planted(t, dir), plantedBelow(t, dir)...); len(got) > 0 {
+						t.Errorf("left: %q, told %q", got, told)
+					}
+				}
+			}
+			if data, err := os.ReadFile(mine); err == nil && string(data) != "mine" {
+				t.Errorf("%q is not put back, told %q", data, told)
+			}
+			if got := h.read("src/project/.git/config"); got != config {
+				t.Errorf("the configuration is %q", got)
+			}
+			next.quietly("true")
+			killed = h.in(c.killed)
+			if isDir(killed.policy.Workspace) {
+				killed.quietly("true")
+			}
+		})
+	}
+}
+
 // What the first of them noted is what all go by, also when it has ended.
 func TestNotedByTheFirst(t *testing.T) {
 	t.Parallel()

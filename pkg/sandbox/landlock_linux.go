@@ -76,6 +76,7 @@ func (l *confinement) plan(ctx context.Context, b *box, c *Command) (*shim.Plan,
 	if err := b.join(ctx); err != nil {
 		return nil, err
 	}
+	b.sweepKilled()
 	owed := b.sweepLeft()
 	t, err := newTree(l.policy)
 	if err != nil {

@@ -57,18 +57,23 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	home := filepath.Join(base, "home")
-	h := &host{t: t, policy: Policy{
-		Tier:      testTier(),
-		Home:      home,
-		Workspace: filepath.Join(home, "src", "project"),
-		HomeState: filepath.Join(home, ".local", "state", "sesame", "homes", "1"),
-		Private:   []string{filepath.Join(home, ".local", "state", "sesame")},
-
-		GuardState: filepath.Join(home, ".local", "state", "sesame", "guards"),
-	}}
+	h := &host{t: t, policy: hostPolicy(home)}
 	h.write("src/project/README", "hello")
 	h.env = Environment(os.Environ(), home, nil)
 	return h
+}
+
+// hostPolicy is the policy for a project in a home.
+func hostPolicy(home string) Policy {
+	state := filepath.Join(home, ".local", "state", "sesame")
+	return Policy{
+		Tier:       testTier(),
+		Home:       home,
+		Workspace:  filepath.Join(home, "src", "project"),
+		HomeState:  filepath.Join(state, "homes", "1"),
+		GuardState: filepath.Join(state, "guards"),
+		Private:    []string{state},
+	}
 }
 
 // removeAll also removes what overlayfs leaves in its work directory without permissions.

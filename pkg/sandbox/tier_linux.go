@@ -241,6 +241,7 @@ func (b *box) planMounts(ctx context.Context, c *Command) (*shim.Plan, error) {
 	if err := b.join(ctx); err != nil {
 		return nil, err
 	}
+	b.sweepKilled()
 	owed := b.sweepLeft()
 	t, err := newTree(b.policy)
 	if err != nil {
