@@ -155,6 +155,42 @@ echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; mkdir -p deep
 	}
 }
 
+// What a turn has hidden where nobody looks is still that turn's when one of another workspace, or with another profile, moves it out.
+func TestHiddenByTurnsElsewhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		hider, mover string
+		tier         Tier // of the mover: a mount is not moved out of
+		repository   string
+		from         string
+	}{
+		"linked worktrees": {"w2", "w3", Landlock, "../project/.git/objects/r", "../project/.git/objects/r"},
+		"below":            {"project/a/b", "project", testTier(), ".git/objects/r", "a/b/.git/objects/r"},
+		"above":            {"project", "project/a/b", Landlock, "a/b/.git/objects/r", ".git/objects/r"},
+		"profiles":         {"project", "project", testTier(), "a/b/.git/objects/r", "a/b/.git/objects/r"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.repository()
+			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+			h.git(h.policy.Workspace, "init", "-q", "a/b")
+			hider, mover := h.in(c.hider), h.in(c.mover)
+			mover.policy.Tier = c.tier
+			mover.sh("true") // what is there is known
+			if name == "profiles" {
+				hider.policy.Profile, hider.policy.HomeState = Strict, h.policy.HomeState+"-strict"
+			}
+			hider.sh("mkdir -p " + c.repository + "; cd " + c.repository + ` && git init -q; printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config`)
+			mover.sh("mv " + c.from + " r")
+			config, err := os.ReadFile(filepath.Join(mover.policy.Workspace, "r", ".git", "config"))
+			if err != nil || bytes.Contains(config, []byte("EVIL")) {
+				t.Errorf("the configuration is %q, %v", config, err)
+			}
+		})
+	}
+}
+
 // What one has planted that was killed is gone when another one begins that can write there, whatever its workspace is.
 func TestKilledElsewhere(t *testing.T) {
 	const evil = `D=$(git rev-parse --git-common-dir); [ -w "$D" ] || D=.git
