@@ -97,13 +97,13 @@ func (l *look) restoreKept() {
 	}
 }
 
-// unmountedFile is in a guard's directory when a sandbox of a tier without mounts ran beside others.
+// unmountedFile is in a guard's directory while a sandbox of a tier without mounts runs, and until all that ran beside it have ended.
 const unmountedFile = "unmounted"
 
 // noteUnmounted notes that of this one, before its command begins: if it is killed nobody knows any more that a mount which holds held
 // nothing off.
 func (b *box) noteUnmounted() error {
-	if b.tier == Namespaces {
+	if b.part == nil || b.tier != Landlock {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(b.policy.guardDir(), unmountedFile), nil, 0o600)

@@ -44,7 +44,7 @@ func (l *look) bySandbox(path string, when int64) bool {
 // settled is an id that shows whether a file of what is kept is changed again. A sandbox that runs, this one or another, may have what it
 // has touched in its memory, and change it there without a new time.
 func (l *look) settled(path string, id fileID) fileID {
-	if l.bySandbox(path, id.Changed) {
+	if l.inTurn(id.Changed) || l.others.mayHave(path, id.Changed) {
 		id.Changed = 0
 	}
 	return settled(id)

@@ -183,9 +183,9 @@ func (b *box) noteWorkspace() error {
 	l.since = s.since
 	if b.joined != nil {
 		b.noteTrusted()
-		if err := b.noteUnmounted(); err != nil {
-			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
-		}
+	}
+	if err := b.noteUnmounted(); err != nil {
+		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 	}
 	if !b.notes {
 		return nil // nothing to keep it in; or another sandbox has noted what matters

@@ -325,7 +325,7 @@ func TestLastSweepsForAll(t *testing.T) {
 
 // What one without mounts has changed under the mounts of others is put right by the last of them, or the next one, if it could not do that itself.
 func TestBesideOneWithoutMounts(t *testing.T) {
-	for _, name := range []string{"another is the last one", "it is the last one itself"} {
+	for _, name := range []string{"another is the last one", "it is the last one itself", "it is the first one"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
@@ -334,12 +334,20 @@ func TestBesideOneWithoutMounts(t *testing.T) {
 			h.git(h.policy.Workspace, "config", "alias.mine", "status")
 			config := h.read("src/project/.git/config")
 			mine := h.write("src/project/.vscode/settings.json", "mine")
-			other := h.runs("other", "")
-			time.Sleep(longEnough)
+			var other companion
+			if name != "it is the first one" {
+				other = h.runs("other", "")
+				time.Sleep(longEnough)
+			}
 			one := h.beside()
 			one.policy.Tier = Landlock
 			one.policy.AllowWrite = []string{git + "/config", git + "/hooks", mine} // it leaves what is there, as one that is killed does
-			evil := one.runs("evil", "printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL >> '"+mine+"'")
+			evil := one.runs("evil", "echo ready; until [ -e go ]; do sleep 0.02; done; printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL >> '"+mine+"'")
+			if name == "it is the first one" {
+				other = h.runs("other", "")
+				time.Sleep(longEnough)
+			}
+			h.write("src/project/go", "")
 			if name == "it is the last one itself" {
 				other.end()
 				evil.end()
