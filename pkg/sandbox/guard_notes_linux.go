@@ -93,11 +93,11 @@ func (s *sweep) encode() ([]byte, error) {
 	n := make(notes, 0, 3+len(s.absent)+len(s.indexes)+len(s.gits)+2*len(s.shut))
 	n.add('T', s.top)
 	n.addNumbers('S', s.since, s.until)
+	for _, path := range s.gits { // before what is longer, see readPlaces
+		n.add('G', path)
+	}
 	for _, path := range s.absent {
 		n.add('A', path)
-	}
-	for _, path := range s.gits {
-		n.add('G', path)
 	}
 	for _, path := range s.allowed {
 		n.add('W', path)
