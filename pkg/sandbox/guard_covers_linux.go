@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,7 +78,7 @@ func (l *look) copyCovered(note func() error) error {
 // restoreKept puts back what can be changed, and what has lost its cover.
 func (l *look) restoreKept() {
 	covers := map[string]bool{}
-	unmounted := l.besideUnmounted()
+	unmounted := l.unmountedSince()
 	for _, c := range l.plan.shut {
 		if c.Is == (birth{}) {
 			continue
@@ -86,8 +88,8 @@ func (l *look) restoreKept() {
 		case l.until != 0: // that was done already, and what is there now is the user's
 		case !c.holds():
 			l.uncovered(c)
-		case unmounted && !c.Hides:
-			l.compare(c)
+		case unmounted != math.MaxInt64 && !c.Hides:
+			l.compare(c, unmounted)
 		}
 	}
 	for _, k := range l.plan.kept {
@@ -97,8 +99,9 @@ func (l *look) restoreKept() {
 	}
 }
 
-// unmountedFile is in a guard's directory while a sandbox of a tier without mounts runs, and until all that ran beside it have ended.
-const unmountedFile = "unmounted"
+// unmountedDir is in a guard's directory, and in it a file for each sandbox of a tier without mounts that runs, or was killed. It has in it when that
+// began.
+const unmountedDir = "unmounted"
 
 // noteUnmounted notes that of this one, before its command begins: if it is killed nobody knows any more that a mount which holds held
 // nothing off.
@@ -106,17 +109,47 @@ func (b *box) noteUnmounted() error {
 	if b.part == nil || b.tier != Landlock {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(b.policy.guardDir(), unmountedFile), nil, 0o600)
+	dir := b.look.file(unmountedDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(f, b.sweep.since)
+	b.unmounted = f.Name()
+	return errors.Join(err, f.Close())
 }
 
-// besideUnmounted tells whether there was one.
-func (l *look) besideUnmounted() bool {
-	_, err := os.Lstat(l.file(unmountedFile))
-	return err == nil && l.policy.GuardState != ""
+// endUnmounted says that it has put right itself what it has done, or has done nothing.
+func (b *box) endUnmounted() {
+	if b.unmounted != "" {
+		_ = os.Remove(b.unmounted) // if not, others compare what nobody has changed
+	}
+	b.unmounted = ""
 }
 
-// compare deals with what a sandbox without mounts could reach though a cover held.
-func (l *look) compare(c cover) {
+// unmountedSince says since when there were such ones that have not done that, the largest number if there were none.
+func (l *look) unmountedSince() int64 {
+	since := int64(math.MaxInt64)
+	dir := l.file(unmountedDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return since // as usual, there are none
+	}
+	for _, e := range entries {
+		var began int64 // and all is compared if it cannot be read
+		if data, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil {
+			numbersIn(string(data), &began)
+		}
+		since = min(since, began)
+	}
+	return since
+}
+
+// compare deals with what a sandbox without mounts could reach since a time though a cover held.
+func (l *look) compare(c cover, since int64) {
 	if c.isModules() {
 		l.uncovered(c)
 		return
@@ -124,7 +157,7 @@ func (l *look) compare(c cover) {
 	now, err := l.keep(c.Path)
 	if err != nil {
 		l.errs = append(l.errs, err)
-	} else if now.changedSince(l.since) {
+	} else if now.changedSince(max(l.since, since)) {
 		l.restore(l.plan.keptAs(c.Path))
 	}
 }

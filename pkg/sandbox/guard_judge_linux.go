@@ -52,7 +52,7 @@ func (l *look) settled(path string, id fileID) fileID {
 
 // byTurn tells whether it is of this turn's time, or of an earlier one's if nobody knows where it was until now.
 func (l *look) byTurn(path string, when int64, came arrival) bool {
-	return l.bySandbox(path, when) || came == unknown && l.byEarlierTurn(when)
+	return l.bySandbox(path, when) || came.unseen() && l.byEarlierTurn(path, when, came)
 }
 
 // madeByTurn tells it of what is kept.
@@ -64,6 +64,13 @@ func (l *look) madeByTurn(k kept, came arrival) bool {
 	}
 	var st unix.Stat_t
 	return !k.there() && unix.Lstat(filepath.Dir(k.Path), &st) == nil && l.bySandbox(k.Path, st.Ctim.Nano())
+}
+
+// theirs tells whether those may have made or removed it that still run and deal with it themselves: it is not the user's word.
+func (l *look) theirs(k kept) bool {
+	var st unix.Stat_t
+	return l.others.mayHaveChanged(k) ||
+		len(l.others) > 0 && !k.there() && unix.Lstat(filepath.Dir(k.Path), &st) == nil && l.others.mayHave(k.Path, st.Ctim.Nano())
 }
 
 // passes tells whether a path is guarded otherwise, by a mount or because it was not there, or is to be written.
@@ -90,7 +97,15 @@ func (l *look) path(path string, came arrival, git bool) (left bool) {
 	}
 	switch {
 	case !there && !now.there():
-	case there && old.same(now), came != moved && !l.madeByTurn(now, came):
+	case there && old.same(now):
+		l.record(now)
+	case came != moved && !l.madeByTurn(now, came):
+		if left = l.theirs(now); left {
+			l.again(l.below(filepath.Dir(path)))
+		} else {
+			l.record(now)
+		}
+	case !there && l.judgedElsewhere(now):
 		l.record(now)
 	default:
 		if left = !l.treat; !left {

@@ -80,6 +80,9 @@ func (c *copies) putFrom(dir string, k kept) {
 		if f.Mode&unix.S_IFMT != unix.S_IFREG || f.Text == "" {
 			continue
 		}
+		if c.size > maxCopies/4 { // the rest is for one's own
+			return
+		}
 		if data, err := os.ReadFile(filepath.Join(dir, f.Text)); err == nil { // if not, it is not put back
 			c.put(data)
 		}

@@ -25,9 +25,11 @@ type look struct {
 	made   map[string]birth // git directories that the sandbox has made
 	dirty  bool             // it was changed since it was kept
 	keeps  map[string]kept  // what programs of the host execute and nothing else guards, by path
+	caught []kept           // these, with what the user has changed since they were kept; nil for no changes
 	free   []string         // what the policy allows to be written
 	copies copies
-	turns  []turn // those before this one, once they are asked for
+	turns  []turn    // those before this one, once they are asked for
+	beside *memories // what the guards of other workspaces know of this one's, likewise
 	// mayKeep says that what is remembered may be written.
 	mayKeep    bool
 	halt, done chan struct{} // of going ahead
@@ -84,17 +86,21 @@ type arrival int
 
 const (
 	known   arrival = iota // it was here before
-	unknown                // nobody has seen it: it may be an earlier turn's, which had it where nobody looks
+	unknown                // nobody has seen it
+	brought                // likewise, and this turn may have put it here: it may be an earlier turn's, which had it where nobody looks
 	moved                  // this turn has put it here, and with it all that is in it, whatever the times of that say
 )
 
 // below is how something came that is in a directory and is gone to by itself.
 func (a arrival) below() arrival {
-	if a == moved {
-		return moved
+	if a == unknown {
+		return known // or it is not there among what is remembered
 	}
-	return known
+	return a
 }
+
+// unseen tells of what nobody knows where it was until now.
+func (a arrival) unseen() bool { return a == unknown || a == brought }
 
 // maxSeen bounds the memory that a look takes.
 const maxSeen = 300_000
@@ -231,8 +237,15 @@ func (l *look) goTo(p place) {
 	id := idOf(&st)
 	was, there := l.memory[p.path]
 	there = there && was.inode == id.Inode && was.kind != guarded
+	if there && p.came == brought {
+		p.came = known
+	}
 	if at, elsewhere := l.inodes[id.Inode]; !there && p.came != moved {
 		switch {
+		case !elsewhere && l.elsewhere().seen[l.at(p.path)] == id.Inode:
+			p.came = known
+		case !elsewhere && (p.came == brought || l.inTurn(id.Changed)):
+			p.came = brought
 		case !elsewhere:
 			p.came = unknown
 		case at != p.path && l.bySandbox(l.at(p.path), id.Changed):
@@ -268,7 +281,7 @@ func (l *look) goTo(p place) {
 	if c.repository {
 		left = l.repository(p, &st, was) || left
 	}
-	if left && p.came == unknown {
+	if left && p.came.unseen() {
 		l.leave(p.path, seen{})
 	}
 	for _, name := range c.dirs {
@@ -323,10 +336,15 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 		return false // it is guarded otherwise
 	}
 	l.gits[dir] = true
-	if before := was.inode == st.Ino && was.kind == repository; !before && l.byTurn(dir, st.Ctim.Nano(), p.came) {
-		p.came = moved
+	theirs := false
+	if before := was.inode == st.Ino && was.kind == repository; !before && p.came != moved {
+		if l.byTurn(dir, st.Ctim.Nano(), p.came) {
+			p.came = moved
+		} else {
+			theirs = l.others.mayHave(dir, st.Ctim.Nano())
+		}
 	}
-	if p.came == moved && !l.treat {
+	if p.came == moved && !l.treat || theirs {
 		l.leave(p.path, was)
 		return true
 	}
@@ -365,7 +383,7 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 	} else {
 		l.configured(dir, dir)
 	}
-	if left && p.came == unknown {
+	if left && p.came.unseen() {
 		l.leave(p.path, seen{})
 	}
 	return left
@@ -377,10 +395,10 @@ func (l *look) cameHere(own string, repository arrival) arrival {
 	switch path := l.below(own); {
 	case repository == moved || l.lstat(path, &st) != nil || l.memory[path].inode == st.Ino:
 		return repository
-	case l.byTurn(own, st.Ctim.Nano(), unknown):
+	case l.byTurn(own, st.Ctim.Nano(), max(repository, unknown)):
 		return moved
 	}
-	return unknown
+	return max(repository, unknown)
 }
 
 // configured looks at what the configuration of a repository names for one of its worktrees.
@@ -418,7 +436,7 @@ func (l *look) followPointers() {
 				p.came = moved
 			}
 		}
-		if l.path(path, p.came, true) && p.came == unknown {
+		if l.path(path, p.came, true) && p.came.unseen() {
 			l.leave(filepath.Dir(p.path), seen{})
 		}
 		if common, _, ok := linkedWorktree(path); ok && l.gits[common] {

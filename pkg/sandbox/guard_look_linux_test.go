@@ -933,6 +933,7 @@ func TestUnfinishedLookIsGoneOnWith(t *testing.T) {
 const (
 	killedHome      = "SESAME_TEST_KILLED_HOME"
 	killedWorkspace = "SESAME_TEST_KILLED_WORKSPACE"
+	killedTier      = "SESAME_TEST_KILLED_TIER"
 	killedScript    = "SESAME_TEST_KILLED_SCRIPT"
 )
 
@@ -943,7 +944,7 @@ func TestToBeKilled(t *testing.T) {
 		return
 	}
 	h := &host{t: t, policy: hostPolicy(home)}
-	h.policy.Workspace = os.Getenv(killedWorkspace)
+	h.policy.Workspace, h.policy.Tier = os.Getenv(killedWorkspace), Tier(os.Getenv(killedTier))
 	h.env = Environment(os.Environ(), home, nil)
 	if _, err := h.start(t.Context(), os.Stdout, "/bin/bash", "-c", os.Getenv(killedScript)+"\necho ready; sleep 60"); err != nil {
 		t.Fatal(err)
@@ -951,25 +952,43 @@ func TestToBeKilled(t *testing.T) {
 	time.Sleep(time.Minute)
 }
 
+// doomed is such a process.
+type doomed struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	out *lockedBuffer
+}
+
+func (d doomed) kill() {
+	d.t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Fatal(err)
+	}
+	_ = d.cmd.Wait()
+}
+
 // killed has a sandbox execute a script, by another process, and kills that.
 func (h *host) killed(script string) {
+	h.t.Helper()
+	h.doomed(script).kill()
+}
+
+// doomed has one execute a script.
+func (h *host) doomed(script string) doomed {
 	h.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(h.t.Context(), exe, "-test.run", "^TestToBeKilled$")
-	cmd.Env = append(os.Environ(), killedHome+"="+h.policy.Home, killedWorkspace+"="+h.policy.Workspace, killedScript+"="+script)
+	cmd.Env = append(os.Environ(), killedHome+"="+h.policy.Home, killedWorkspace+"="+h.policy.Workspace, killedTier+"="+string(h.policy.Tier), killedScript+"="+script)
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
 	out.waitFor(h.t, "ready")
-	if err := cmd.Process.Kill(); err != nil {
-		h.t.Fatal(err)
-	}
-	_ = cmd.Wait()
+	return doomed{h.t, cmd, out}
 }
 
 // When sesame was killed, the next sandbox puts right what the killed one did, before it begins.
@@ -1172,7 +1191,7 @@ func TestTurnsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := looks[mine]
-	turns := int64(mostTurns / len((turn{1e6, 1e6, l.plan.places()}).encode()))
+	turns := int64(mostTurns / len((turn{since: 1e6, until: 1e6, places: l.plan.places()}).encode()))
 	for i := range turns {
 		for top, one := range looks {
 			one.since = 100 * i
@@ -1193,8 +1212,11 @@ func TestTurnsAreKept(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 	for when, want := range map[int64]bool{3: true, 13: true, 100*turns - 97: true, 100*turns - 92: false, 100*turns - 87: true, 100 * turns: false, 100*turns + 53: true} {
-		if l.byEarlierTurn(when) != want {
+		if l.byEarlierTurn(mine+"/x", when, brought) != want {
 			t.Errorf("%d: not %v", when, want)
+		}
+		if l.byEarlierTurn(mine+"/x", when, unknown) {
+			t.Errorf("%d: of a workspace that nobody remembers", when)
 		}
 	}
 	for _, turn := range l.turns {

@@ -65,11 +65,10 @@ func (l *look) first() {
 	l.lookBefore()
 }
 
-// lookBefore looks while all that has changed is the user's doing.
+// lookBefore looks while all that has changed is the user's doing, or others' who run already.
 func (l *look) lookBefore() {
-	l.since = math.MaxInt64
+	l.since, l.dirty = math.MaxInt64, true
 	_, _ = l.through(l.deadline(firstLookTime)) // what is not seen now is seen later
-	_ = l.save()
 }
 
 // uncover looks at what the last look passed over, because its plan held it or let it be written, and this plan does neither: all that is
@@ -79,8 +78,22 @@ func (l *look) uncover() {
 		return
 	}
 	l.load()
-	l.dirty = true
 	l.lookBefore()
+}
+
+// keepBefore keeps what was looked at before the sandbox begins.
+func (l *look) keepBefore() error {
+	if l.memory != nil {
+		_ = l.save() // if not, it is looked at again
+		return nil
+	}
+	if l.caught == nil {
+		return nil
+	}
+	if err := l.copies.save(l.caught); err != nil {
+		return err
+	}
+	return l.writeKeeps(l.caught)
 }
 
 // covered are the paths of the workspace that a look passes over.
@@ -283,7 +296,11 @@ func (l *look) load() {
 		l.memory[string(path[:len(path)-1])] = s
 		return true
 	}) && whole
-	for _, k := range readNotes(text, func(byte, string) {}) {
+	list := readNotes(text, func(byte, string) {})
+	if l.caught != nil {
+		list = l.caught
+	}
+	for _, k := range list {
 		l.keeps[k.Path] = k
 	}
 	for _, path := range l.passedOver() {
@@ -424,11 +441,8 @@ func (l *look) catchUp() error {
 		return nil
 	}
 	// What is gone is new if it comes again.
-	list = slices.DeleteFunc(list, func(k kept) bool { return !k.there() && k.In != 0 })
-	if err := l.copies.save(list); err != nil {
-		return err
-	}
-	return l.writeKeeps(list)
+	l.caught = slices.DeleteFunc(list, func(k kept) bool { return !k.there() && k.In != 0 })
+	return nil
 }
 
 // madeRepositories are the git directories that sandboxes have made, by their paths.

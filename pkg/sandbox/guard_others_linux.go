@@ -13,6 +13,7 @@ import (
 // that lies in it or around it, or of another worktree of the same repository.
 type other struct {
 	dir    string   // of its guard
+	top    string   // its workspace; "" if that is not known yet
 	since  int64    // when it began
 	shared []string // the places
 	kept   []kept   // what it has noted
@@ -50,15 +51,15 @@ func (o others) noted(path string) (kept, bool) {
 	return kept{}, false
 }
 
-// places are what a sandbox may write of what is guarded, without those that are in others.
+// places are where a sandbox may write, the workspace first, without those that are in that.
 func (s *sweep) places() (places []string) {
 	if s.top == "" {
 		return nil
 	}
 	places = append(places, s.top)
-	for _, git := range s.gits {
-		if !within(git, s.top) {
-			places = append(places, git)
+	for _, place := range slices.Concat(s.gits, s.allowed) {
+		if !within(place, s.top) {
+			places = append(places, place)
 		}
 	}
 	return places
@@ -103,8 +104,8 @@ func inCommon(mine, theirs []string) (places []string) {
 }
 
 // meet finds the sandboxes that are running and may write where this one does, and what they have noted. It tells whether there are any that
-// have begun since it was called before. Each has its lock when it looks for others, and its command begins later than that: of two that begin at the same time
-// one at least finds the other, and it finds notes if that one's command may have begun.
+// have begun since it was called before. Each has announced itself when it looks for others, and notes before its command begins: of two that
+// begin at the same time one at least finds the other, and it finds notes if that one's command may have begun.
 func (b *box) meet() (more bool) {
 	if b.part == nil || b.sweep.top == "" {
 		return false
@@ -114,7 +115,7 @@ func (b *box) meet() (more bool) {
 	if !again {
 		b.met = map[int64]bool{}
 		if b.joined != nil {
-			b.others = others{{dir: b.policy.guardDir(), since: b.joined.since, shared: mine, kept: b.joined.kept}}
+			b.others = others{{dir: b.policy.guardDir(), top: b.sweep.top, since: b.joined.since, shared: mine, kept: b.joined.kept}}
 		}
 	}
 	running, _ := b.part.running()
@@ -129,14 +130,16 @@ func (b *box) meet() (more bool) {
 			continue
 		}
 		noted, ok := readNoted(o.dir)
-		switch {
-		case ok:
-			o.since, o.kept, o.shared = noted.since, noted.kept, inCommon(mine, noted.places())
-		case again: // its command has not begun, and it has found this one
-			continue
-		default: // likewise, or it has swept; nobody knows where it may write
+		if !ok && again {
+			continue // its command has not begun, and it has found this one
+		}
+		if !ok { // likewise, or it has swept; nobody knows where it may write
 			o.since, _ = b.clock()
 			o.shared = mine
+			noted, ok = readNoted(o.dir) // or by now
+		}
+		if ok {
+			o.top, o.since, o.kept, o.shared = noted.top, noted.since, noted.kept, inCommon(mine, noted.places())
 		}
 		b.met[number] = true
 		if len(o.shared) > 0 {
@@ -167,11 +170,18 @@ func (b *box) sweepKilled() {
 
 // willWrite are the places where this sandbox may write, as far as that is known before it is planned.
 func (b *box) willWrite() []string {
-	places := []string{b.policy.Workspace}
+	places := append(realPaths(b.policy.AllowWrite), b.policy.Workspace)
 	if common, _, ok := linkedWorktree(filepath.Join(b.policy.Workspace, ".git")); ok {
 		places = append(places, common)
 	}
 	return places
+}
+
+func realPaths(paths []string) (real []string) {
+	for _, path := range paths {
+		real = append(real, resolve(path))
+	}
+	return real
 }
 
 // sweepFor sweeps for a sandbox that was killed, unless another one does.
@@ -196,11 +206,82 @@ func (b *box) sweepFor(number int64, noted *sweep) {
 func (o others) ask() others {
 	o = slices.Clone(o)
 	for i := range o {
-		if noted, ok := readNoted(o[i].dir); ok && noted.since == o[i].since {
-			o[i].kept = noted.kept
+		if noted, ok := readNoted(o[i].dir); ok && noted.since >= o[i].since {
+			o[i].kept, o[i].top = noted.kept, noted.top
 		}
 	}
 	return o
+}
+
+// unswept are those that have not put right yet what they have done, because they run, or were killed.
+func (o others) unswept() others {
+	return slices.DeleteFunc(slices.Clone(o), func(o other) bool {
+		noted, ok := readNoted(o.dir)
+		return !ok || noted.since < o.since
+	})
+}
+
+// memories are what the guards of other workspaces remember of what is in this one: those of sandboxes that run, or ran, and can write in the
+// same places.
+type memories struct {
+	tops  map[string]bool   // the workspaces that are remembered at all
+	seen  map[string]uint64 // the number of what somebody has looked at, by its path
+	keeps map[string]kept   // and what was the user's
+}
+
+// elsewhere reads them once.
+func (l *look) elsewhere() *memories {
+	if l.beside != nil {
+		return l.beside
+	}
+	l.beside = &memories{map[string]bool{}, map[string]uint64{}, map[string]kept{}}
+	var tops []string
+	for _, o := range l.others {
+		tops = append(tops, o.top)
+	}
+	for _, t := range l.readTurns() {
+		tops = append(tops, t.top())
+	}
+	slices.Sort(tops)
+	for _, top := range slices.Compact(tops) {
+		if top != "" {
+			l.beside.read(GuardDir(l.policy.GuardState, top), top, l.plan.top)
+		}
+	}
+	return l.beside
+}
+
+// read reads what the guard of one knows, as far as it is about the other.
+func (m *memories) read(dir, top, mine string) {
+	data, err := os.ReadFile(filepath.Join(dir, memoryFile))
+	if err != nil {
+		return
+	}
+	m.tops[top] = true
+	if top == mine || !within(top, mine) && !within(mine, top) {
+		return
+	}
+	for _, head := range []string{memoryHead, partHead} {
+		data = bytes.TrimPrefix(data, []byte(head))
+	}
+	eachSeen(data, func(path []byte, s seen) bool {
+		if at := filepath.Join(top, string(path[:len(path)-1])); s.inode != 0 && within(at, mine) {
+			m.seen[at] = s.inode
+		}
+		return true
+	})
+	text, _ := os.ReadFile(filepath.Join(dir, keepsFile))
+	for _, k := range readNotes(text, func(byte, string) {}) {
+		if within(k.Path, mine) {
+			m.keeps[k.Path] = k
+		}
+	}
+}
+
+// judgedElsewhere tells whether another workspace's guard has the same for the user's.
+func (l *look) judgedElsewhere(k kept) bool {
+	was, ok := l.elsewhere().keeps[k.Path]
+	return ok && was.same(k)
 }
 
 // learn copies what others have kept, which may be gone when it is needed.

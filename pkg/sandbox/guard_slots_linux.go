@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -85,8 +86,12 @@ func (g *guardLock) running() (running, killed []int64) {
 
 // isTaken tells whether somebody else has a lock.
 func (g *guardLock) isTaken(at int64) bool {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
-	return unix.FcntlFlock(g.file.Fd(), unix.F_OFD_GETLK, &lock) == nil && lock.Type != unix.F_UNLCK
+	for {
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
+		if err := unix.FcntlFlock(g.file.Fd(), unix.F_OFD_GETLK, &lock); !errors.Is(err, unix.EINTR) {
+			return err == nil && lock.Type != unix.F_UNLCK
+		}
+	}
 }
 
 // forget frees the slots of sandboxes of a workspace that were killed.

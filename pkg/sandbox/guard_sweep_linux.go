@@ -142,7 +142,7 @@ const (
 // noteSweep begins the guard: from here on what changes is the sandbox's doing. Something of an earlier one may be owed since a time.
 func (b *box) noteSweep(s sweep, owed int64) error {
 	b.sweep, b.owed, b.others, b.met = s, owed, nil, nil
-	b.sweep.allowed = b.policy.AllowWrite
+	b.sweep.allowed = realPaths(b.policy.AllowWrite)
 	b.sweep.since = owed // until it is known better
 	if s.top != "" {
 		if err := b.noteWorkspace(); err != nil {
@@ -158,25 +158,33 @@ func (b *box) noteSweep(s sweep, owed int64) error {
 }
 
 // noteTries is how often what is there is noted anew when others have begun meanwhile.
-const noteTries = 5
+const noteTries = 20
 
 func (b *box) noteWorkspace() error {
 	b.meet()
-	err := b.noteFiles()
-	for tries := noteTries; err == nil && tries > 0 && b.meet(); tries-- {
-		if b.notes {
-			_ = os.Remove(b.look.file(memoryFile)) // it may have what they made
+	s := &b.sweep
+	for tries := noteTries; ; tries-- {
+		if err := b.noteFiles(); err != nil {
+			return err
 		}
-		err = b.noteFiles()
-	}
-	if err != nil {
-		return err
-	}
-	s, l := &b.sweep, b.look
-	if s.since, err = b.clock(); err != nil {
-		return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
+		var err error
+		if s.since, err = b.clock(); err != nil {
+			return fault.New(fault.SandboxUnavailable, "find the time of the workspace's disk: %w", err)
+		}
+		if !b.meet() {
+			break // or what was noted may be what they made
+		}
+		if tries == 0 {
+			return fault.New(fault.SandboxUnavailable, "note what is to be swept: %w: other sandboxes begin all the time", errChanged)
+		}
 	}
 	s.began = time.Now()
+	l := b.look
+	if b.notes {
+		if err := l.keepBefore(); err != nil {
+			return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		}
+	}
 	if b.owed != 0 {
 		s.since = b.owed
 	}
@@ -233,6 +241,7 @@ func (b *box) noteFiles() error {
 	return nil
 }
 
+// writeSweep notes what is to be swept.
 func (b *box) writeSweep() error {
 	data, err := b.sweep.encode()
 	if err != nil {
@@ -241,20 +250,37 @@ func (b *box) writeSweep() error {
 	return b.overwriteGuardFile(data)
 }
 
-// overwriteGuardFile writes it over the one that is there: to make a file and to remove it for each sandbox takes longer.
+// overwriteGuardFile writes it over the one that is there, where nothing is noted: to make a file for each sandbox takes longer. Others may read
+// it at any time, so the first byte, by which they know that something is noted, is written last.
 func (b *box) overwriteGuardFile(data []byte) error {
-	f, err := os.OpenFile(filepath.Join(b.policy.guardDir(), guardFile), os.O_WRONLY|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	file := filepath.Join(b.policy.guardDir(), guardFile)
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
+	if bytes.Equal(data, swept) { // what is behind that matters to nobody
+		_, err = f.WriteAt(data, 0)
+		return err
+	}
+	now := make([]byte, len(swept))
+	if n, _ := f.ReadAt(now, 0); n > 0 && !bytes.Equal(now, swept) {
+		if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(file+".new", file)
+	}
 	info, err := f.Stat()
-	if err == nil && info.Size() > int64(len(data)) && !bytes.Equal(data, swept) { // what is behind that matters to nobody
+	if err == nil && info.Size() > int64(len(data)) {
 		err = f.Truncate(int64(len(data)))
 	}
 	if err == nil {
-		_, err = f.WriteAt(data, 0)
+		_, err = f.WriteAt(data[1:], 1)
 	}
-	return errors.Join(err, f.Close())
+	if err == nil {
+		_, err = f.WriteAt(data[:1], 0)
+	}
+	return err
 }
 
 // sweepLeft does what a sandbox that was killed could not do any more, and tells since when what is still left may be the
@@ -294,7 +320,12 @@ func (b *box) takeAway() (whole bool) {
 	l := b.look
 	defer func() { b.sweep, b.look = sweep{}, nil }()
 	l.stop()
+	until, err := b.clock() // what the guard does now is no sandbox's doing
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
 	l.treat, l.since, l.until = true, b.sweep.since, b.sweep.until
+	l.others = l.others.unswept()
 	most := lookTime
 	if began := b.sweep.began; !began.IsZero() {
 		now := time.Now()
@@ -310,18 +341,19 @@ func (b *box) takeAway() (whole bool) {
 	l.restoreKept()
 	whole = true
 	if !b.policy.own && isDir(b.sweep.top) {
-		var err error
 		if whole, err = l.finish(most); err != nil {
 			l.errs = append(l.errs, err)
 		}
 	}
 	l.aside.close()
-	until, err := b.clock()
-	if err == nil {
-		err = l.noteTurn(until)
-	}
-	if err != nil {
-		l.errs = append(l.errs, err)
+	if until != 0 {
+		end := until
+		if l.until != 0 { // it ended before
+			end = l.until
+		}
+		if err := l.noteTurn(end); err != nil {
+			l.errs = append(l.errs, err)
+		}
 	}
 	b.tellChanges(l, whole)
 	if whole = whole && len(l.errs) == 0; !b.notes || !b.isLast() {
@@ -329,9 +361,7 @@ func (b *box) takeAway() (whole bool) {
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
-		if l.besideUnmounted() {
-			_ = os.Remove(l.file(unmountedFile))
-		}
+		_ = os.RemoveAll(l.file(unmountedDir))
 	} else if until != 0 {
 		b.sweep.until, b.owedUntil = until, until
 		_ = b.writeSweep() // the one that is there says the same, but for the end

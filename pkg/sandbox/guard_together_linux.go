@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -115,7 +116,7 @@ func LockGuard(dir string) (unlock func(), ok bool, err error) {
 	err = lock.take(unix.F_WRLCK)
 	if err == nil {
 		noted, left := readNoted(dir)
-		if !left || !isDir(noted.top) {
+		if !left || !slices.ContainsFunc(noted.places(), isDir) {
 			return func() { lock.file.Close() }, true, nil
 		}
 	}

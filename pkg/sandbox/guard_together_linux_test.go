@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,6 +152,164 @@ echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; mkdir -p deep
 					}
 				})
 			}
+		}
+	}
+}
+
+// What one that still runs has changed a look at the end of another one does not take for the user's either: a third one would put it back.
+func TestLeftToThoseWhoRun(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.repository()
+	h.git(h.policy.Workspace, "init", "-q", "sub/a/repo")
+	mine := map[string]string{"src/project/sub/a/.envrc": "mine", "src/project/sub/a/repo/.git/config": h.read("src/project/sub/a/repo/.git/config")}
+	for path, text := range mine {
+		h.write(path, text)
+	}
+	h.in("project").sh("true")
+	h.in("project/sub").sh("true")
+	evil := h.in("project").runs("evil", `printf '[core]\n\tfsmonitor = EVIL\n' >> sub/a/repo/.git/config; echo EVIL > sub/a/repo/.git/hooks/post-checkout
+echo EVIL >> sub/a/.envrc; mkdir sub/a/.vscode; echo EVIL > sub/a/.vscode/tasks.json; git init -q sub/b; printf '[core]\n\tfsmonitor = EVIL\n' >> sub/b/.git/config`)
+	time.Sleep(longEnough)
+	for range 2 {
+		good := h.in("project/sub").runs("good", "")
+		time.Sleep(longEnough)
+		good.end()
+		if err := os.Remove(filepath.Join(h.policy.Workspace, "sub/end-good")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	third := h.in("project/sub").runs("third", "")
+	time.Sleep(longEnough)
+	evil.end()
+	third.end()
+	h.in("project/sub").sh("true")
+	if got := append(planted(t, h.policy.Workspace), plantedBelow(t, h.policy.Workspace)...); len(got) > 0 {
+		t.Errorf("left: %q", got)
+	}
+	for path, text := range mine {
+		if got, err := os.ReadFile(filepath.Join(h.policy.Home, path)); err != nil || string(got) != text {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	for _, path := range []string{"sub/a/repo/.git/hooks/post-checkout", "sub/b/.git/config"} {
+		if data, err := os.ReadFile(filepath.Join(h.policy.Workspace, path)); err == nil && bytes.Contains(data, []byte("EVIL")) {
+			t.Errorf("%s: %q", path, data)
+		}
+	}
+}
+
+// Turns elsewhere do not make the user's files theirs: a guard that sees them for the first time asks those that have seen them.
+func TestTurnsElsewhereAndTheUsersFiles(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.repository()
+	h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+	sub := h.in("project/sub")
+	settings := h.write("src/project/sub/a/.vscode/settings.json", "mine")
+	sub.sh("true")
+	sub.sh("rm -rf a/.vscode; mkdir a/.vscode; printf mine > a/.vscode/settings.json") // it is put back
+	sub.sh("git init -q lib/r")
+	hook := h.write("src/project/sub/lib/r/.git/hooks/pre-commit", "mine")
+	h.in("w2").sh("sleep 0.5; true")
+	other := h.in("w2").runs("other", "")
+	h.git(h.policy.Workspace, "init", "-q", "vendor/x") // by the user, while a worktree is worked in
+	vendor := h.write("src/project/vendor/x/.git/hooks/pre-commit", "mine")
+	other.end()
+	for range 2 {
+		h.in("project").sh("true")
+		for _, path := range []string{settings, hook, vendor} {
+			if data, err := os.ReadFile(path); err != nil || string(data) != "mine" {
+				t.Errorf("%s: %q, %v", path, data, err)
+			}
+		}
+		// Nor where a workspace is forgotten and its turns are not.
+		unlock, ok, err := LockGuard(h.policy.guardDir())
+		if !ok || os.RemoveAll(h.policy.guardDir()) != nil {
+			t.Fatalf("not removed: %v", err)
+		}
+		unlock()
+	}
+}
+
+// Of sandboxes that begin at the same moment none forgets what it knew.
+func TestBeginningTogether(t *testing.T) {
+	h := newHost(t)
+	h.repository()
+	var all []*host
+	for _, name := range []string{"w1", "w2", "w3", "w4"} {
+		h.git(h.policy.Workspace, "worktree", "add", "-q", "../"+name)
+		one := h.in(name)
+		one.policy.HomeState += name
+		h.write("src/"+name+"/sub/a/.vscode/settings.json", "mine")
+		one.sh("true")
+		one.sh("rm -rf sub/a/.vscode; mkdir sub/a/.vscode; printf mine > sub/a/.vscode/settings.json")
+		one.policy.Notice = func(s string) {
+			if !strings.Contains(s, "weaker than namespaces") {
+				t.Errorf("%s: told %q", name, s)
+			}
+		}
+		all = append(all, one)
+	}
+	for range 15 {
+		var group sync.WaitGroup
+		for _, one := range all {
+			group.Go(func() {
+				if r := one.run("true"); r.code != 0 {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
+		group.Wait()
+	}
+	for _, one := range all {
+		path := filepath.Join(one.policy.Workspace, "sub/a/.vscode/settings.json")
+		if data, err := os.ReadFile(path); err != nil || string(data) != "mine" {
+			t.Errorf("%s: %q, %v", path, data, err)
+		}
+	}
+}
+
+// Notes that are only half written are none.
+func TestNotesAreWhole(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.policy.GuardState = filepath.Join(t.TempDir(), "guards")
+	if err := os.MkdirAll(h.policy.guardDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := sweep{top: h.policy.Workspace, since: 1234567890, gits: []string{"/elsewhere/.git"}}
+	for i := range 2000 {
+		s.absent = append(s.absent, fmt.Sprintf("%s/%d", s.top, i))
+	}
+	b := &box{policy: &h.policy, sweep: s}
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for i := range 300 {
+			b.sweep.absent = s.absent[:i%3*1000]
+			if err := errors.Join(b.writeSweep(), b.writeSweep(), b.overwriteGuardFile(swept)); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for read := 0; ; {
+		select {
+		case <-done:
+			if read == 0 {
+				t.Error("nothing was read")
+			}
+			return
+		default:
+		}
+		if noted, ok := readNoted(h.policy.guardDir()); ok {
+			read++
+			if noted.since != s.since || len(noted.absent)%1000 != 0 || !slices.Equal(noted.gits, s.gits) {
+				t.Fatalf("noted since %d, %d absent, %q", noted.since, len(noted.absent), noted.gits)
+			}
+		}
+		if places, ok := readPlaces(h.policy.guardDir()); ok && !slices.Equal(places, s.places()) {
+			t.Fatalf("places %q", places)
 		}
 	}
 }
@@ -323,14 +482,13 @@ func TestLastSweepsForAll(t *testing.T) {
 	}
 }
 
-// What one without mounts has changed under the mounts of others is put right by the last of them, or the next one, if it could not do that itself.
+// What one without mounts has changed under the mounts of others is put right by the last of them, or the next one, if it was killed.
 func TestBesideOneWithoutMounts(t *testing.T) {
-	for _, name := range []string{"another is the last one", "it is the last one itself", "it is the first one"} {
+	for _, name := range []string{"another is the last one", "it is the last one itself", "it is the first one", "it has done nothing"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			h.repository()
-			git := filepath.Join(h.policy.Workspace, ".git")
 			h.git(h.policy.Workspace, "config", "alias.mine", "status")
 			config := h.read("src/project/.git/config")
 			mine := h.write("src/project/.vscode/settings.json", "mine")
@@ -341,22 +499,40 @@ func TestBesideOneWithoutMounts(t *testing.T) {
 			}
 			one := h.beside()
 			one.policy.Tier = Landlock
-			one.policy.AllowWrite = []string{git + "/config", git + "/hooks", mine} // it leaves what is there, as one that is killed does
-			evil := one.runs("evil", "echo ready; until [ -e go ]; do sleep 0.02; done; printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL >> '"+mine+"'")
-			if name == "it is the first one" {
-				other = h.runs("other", "")
-				time.Sleep(longEnough)
-			}
-			h.write("src/project/go", "")
-			if name == "it is the last one itself" {
-				other.end()
-				evil.end()
-				h.run("true")
-			} else {
-				evil.end()
+			const evil = "; printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config; echo EVIL > .git/hooks/pre-commit; echo EVIL >> .vscode/settings.json; echo done"
+			want := "mine"
+			switch name {
+			case "another is the last one":
+				one.doomed("true" + evil).kill()
 				if len(planted(t, h.policy.Workspace)) == 0 {
 					t.Error("nothing evil is left")
 				}
+				other.end()
+			case "it is the last one itself":
+				d := one.doomed("true" + evil)
+				other.end()
+				d.kill()
+				h.run("true")
+			case "it is the first one":
+				d := one.doomed("echo ready; until [ -e go ]; do sleep 0.02; done" + evil)
+				other = h.runs("other", "")
+				time.Sleep(longEnough)
+				h.write("src/project/go", "")
+				d.out.waitFor(t, "done")
+				d.kill()
+				other.end()
+			default: // what the user writes in place is nobody else's
+				one.sh("true")
+				var none *NoCommandError
+				if _, err := one.start(t.Context(), io.Discard, "/no/such/program"); !errors.As(err, &none) {
+					t.Errorf("got %v", err)
+				}
+				want = "new"
+				if err := os.WriteFile(mine, []byte(want), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				config += "# new\n"
+				h.write("src/project/.git/config", config)
 				other.end()
 			}
 			if got := planted(t, h.policy.Workspace); len(got) > 0 {
@@ -365,10 +541,10 @@ func TestBesideOneWithoutMounts(t *testing.T) {
 			if got := h.read("src/project/.git/config"); got != config {
 				t.Errorf("the configuration is %q", got)
 			}
-			if got := h.read("src/project/.vscode/settings.json"); got != "mine" {
+			if got := h.read("src/project/.vscode/settings.json"); got != want {
 				t.Errorf("the settings are %q", got)
 			}
-			if _, err := os.Lstat(filepath.Join(h.policy.guardDir(), unmountedFile)); err == nil {
+			if _, err := os.Lstat(filepath.Join(h.policy.guardDir(), unmountedDir)); err == nil {
 				t.Error("nobody has ended it")
 			}
 		})

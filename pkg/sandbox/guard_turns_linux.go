@@ -18,6 +18,7 @@ import (
 type turn struct {
 	since, until int64
 	places       []string // where it could write
+	merged       bool     // it stands for several, and there were times between them
 }
 
 // turnsFile, in Policy.GuardState, has the turns of all workspaces, one after the other: what one turn has made in a repository another one
@@ -41,7 +42,7 @@ func (l *look) noteTurn(until int64) error {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Write(turn{l.since, until, l.plan.places()}.encode())
+	_, err = f.Write(turn{since: l.since, until: until, places: l.plan.places()}.encode())
 	if info, again := f.Stat(); err == nil && again == nil && info.Size() > mostTurns {
 		err = shortenTurns(l.policy.GuardState, f)
 	}
@@ -56,10 +57,13 @@ func openTurns(state string) (*os.File, error) {
 			return nil, err
 		}
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return f, nil //nolint:nilerr // files cannot be locked here: a turn may be lost that another one writes at the same time
+		}
 		opened, why := f.Stat()
 		now, again := os.Stat(f.Name())
 		shortened := errors.Join(why, again) != nil || !os.SameFile(opened, now)
-		if err == nil && !shortened || time.Since(begun) > waitForTurns { // or it cannot be locked: then a turn may be lost that another one writes
+		if err == nil && !shortened || time.Since(begun) > waitForTurns {
 			return f, nil
 		}
 		f.Close()
@@ -69,11 +73,23 @@ func openTurns(state string) (*os.File, error) {
 // encode is an item of notes for the times and one for each place, all with a NUL before them.
 func (t turn) encode() []byte {
 	n := notes{""}
-	n.addNumbers('S', t.since, t.until)
+	n.addNumbers('S', t.since, t.until, number(t.merged))
 	for _, place := range t.places {
 		n.add('P', place)
 	}
 	return n.encode()
+}
+
+// top is the workspace of it.
+func (t turn) top() string {
+	if len(t.places) == 0 {
+		return ""
+	}
+	return t.places[0]
+}
+
+func (t turn) couldWrite(path string) bool {
+	return slices.ContainsFunc(t.places, func(place string) bool { return within(path, place) })
 }
 
 func readTurns(state string) (turns []turn, err error) {
@@ -83,7 +99,9 @@ func readTurns(state string) (turns []turn, err error) {
 		case len(item) == 0:
 		case item[0] == 'S':
 			var t turn
-			numbersIn(string(item[1:]), &t.since, &t.until)
+			var merged int64
+			numbersIn(string(item[1:]), &t.since, &t.until, &merged)
+			t.merged = merged != 0
 			turns = append(turns, t)
 		case item[0] == 'P' && len(turns) > 0:
 			last := &turns[len(turns)-1]
@@ -108,10 +126,11 @@ func shortenTurns(state string, locked *os.File) error {
 			continue
 		}
 		where := strings.Join(t.places, "\x00")
-		if long[where] == nil {
+		if one := long[where]; one == nil {
 			long[where] = &turns[i]
+		} else {
+			one.since, one.until, one.merged = min(one.since, t.since), max(one.until, t.until), true
 		}
-		long[where].since, long[where].until = min(long[where].since, t.since), max(long[where].until, t.until)
 	}
 	for _, t := range slices.Backward(turns[:half]) {
 		where := strings.Join(t.places, "\x00")
@@ -131,12 +150,9 @@ func shortenTurns(state string, locked *os.File) error {
 	return os.Rename(next, locked.Name())
 }
 
-// byEarlierTurn tells whether a change is of the time of a turn before this one that could write in the same places.
-func (l *look) byEarlierTurn(when int64) bool {
-	if l.turns == nil {
-		if l.policy.GuardState == "" {
-			return false
-		}
+// readTurns reads once the turns of sandboxes that could write in the same places.
+func (l *look) readTurns() []turn {
+	if l.turns == nil && l.policy.GuardState != "" {
 		turns, err := readTurns(l.policy.GuardState)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.errs = append(l.errs, err)
@@ -145,5 +161,14 @@ func (l *look) byEarlierTurn(when int64) bool {
 		l.turns = slices.DeleteFunc(turns, func(t turn) bool { return len(inCommon(mine, t.places)) == 0 })
 		l.turns = append(l.turns, turn{since: 1}) // no time at all: it was asked
 	}
-	return slices.ContainsFunc(l.turns, func(t turn) bool { return when >= t.since && when <= t.until })
+	return l.turns
+}
+
+// byEarlierTurn tells whether a change at a path that nobody has seen is of the time of a turn before this one. That may have hidden it where nobody
+// looks if this turn has brought it; what was here before this turn an earlier one can have left only where it could write, and there somebody
+// looked at its end, whose memory of it may be gone with the workspace's.
+func (l *look) byEarlierTurn(path string, when int64, came arrival) bool {
+	return slices.ContainsFunc(l.readTurns(), func(t turn) bool {
+		return when >= t.since && when <= t.until && (came == brought || !t.merged && t.couldWrite(path) && l.elsewhere().tops[t.top()])
+	})
 }

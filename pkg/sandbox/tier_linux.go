@@ -115,6 +115,7 @@ type box struct {
 	joined    *sweep          // what those of this workspace noted that were running already, nil for nobody
 	trusted   map[string]bool // then: what this one knows to be the user's, by path
 	others    others          // all that were running already
+	unmounted string          // a file that says that this one has no mounts
 	met       map[int64]bool  // their guards' numbers, and those of others that have nothing in common with this one
 	notes     bool            // it began alone, and keeps notes of the guard
 	ran       bool            // the command did
@@ -494,10 +495,14 @@ func (b *box) leave() {
 	for _, r := range b.refusals {
 		_ = r.Close()
 	}
+	done := true
 	if b.mayHave {
-		b.takeAway()
+		done = b.takeAway()
 	} else {
 		b.forgetSweep()
+	}
+	if done {
+		b.endUnmounted()
 	}
 	b.sweepLast()
 	b.leaveGuard()
