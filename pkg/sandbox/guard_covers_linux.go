@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -57,7 +58,7 @@ func (l *look) copyCovered(note func() error) error {
 			continue
 		}
 		// Another sandbox may have left it so, one that is there already or one without mounts.
-		if k.changedSince(l.plan.since) || l.others.mayHaveChanged(k) {
+		if k.changedSince(l.plan.since) || l.mayBeOthers(k) {
 			var noted bool
 			if k, noted = l.others.noted(c.Path); !noted {
 				continue
@@ -99,15 +100,19 @@ func (l *look) restoreKept() {
 	}
 }
 
-// unmountedDir is in a guard's directory, and in it a file for each sandbox of a tier without mounts that runs, or was killed. It has in it when that
-// began.
+// unmountedDir is in a guard's directory, and in it the notes of each sandbox of a tier without mounts that runs, or was killed. They begin as those
+// in guardFile do: with 0 for one that has ended.
 const unmountedDir = "unmounted"
 
-// noteUnmounted notes that of this one, before its command begins: if it is killed nobody knows any more that a mount which holds held
-// nothing off.
+// noteUnmounted notes that this one has no mounts, before its command begins: if it is killed nobody knows any more that a mount which holds
+// held nothing off.
 func (b *box) noteUnmounted() error {
 	if b.part == nil || b.tier != Landlock {
 		return nil
+	}
+	data, err := b.sweep.encode()
+	if err != nil {
+		return err
 	}
 	dir := b.look.file(unmountedDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -117,15 +122,19 @@ func (b *box) noteUnmounted() error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(f, b.sweep.since)
+	_, err = f.Write(data)
 	b.unmounted = f.Name()
 	return errors.Join(err, f.Close())
 }
 
 // endUnmounted says that it has put right itself what it has done, or has done nothing.
 func (b *box) endUnmounted() {
-	if b.unmounted != "" {
-		_ = os.Remove(b.unmounted) // if not, others compare what nobody has changed
+	if b.unmounted == "" {
+		return
+	}
+	if f, err := os.OpenFile(b.unmounted, os.O_WRONLY, 0); err == nil { // the last one has removed it
+		_, _ = f.Write(swept) // if not, others compare what nobody has changed
+		f.Close()
 	}
 	b.unmounted = ""
 }
@@ -134,16 +143,12 @@ func (b *box) endUnmounted() {
 func (l *look) unmountedSince() int64 {
 	since := int64(math.MaxInt64)
 	dir := l.file(unmountedDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return since // as usual, there are none
-	}
+	entries, _ := os.ReadDir(dir) // usually it is not there
 	for _, e := range entries {
-		var began int64 // and all is compared if it cannot be read
-		if data, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil {
-			numbersIn(string(data), &began)
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err == nil && !bytes.HasPrefix(data, swept) {
+			since = min(since, decodeSweep(data).since)
 		}
-		since = min(since, began)
 	}
 	return since
 }

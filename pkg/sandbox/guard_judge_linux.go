@@ -66,6 +66,12 @@ func (l *look) madeByTurn(k kept, came arrival) bool {
 	return !k.there() && unix.Lstat(filepath.Dir(k.Path), &st) == nil && l.bySandbox(k.Path, st.Ctim.Nano())
 }
 
+// mayBeOthers tells whether something that is there when this sandbox begins is not known to be the user's: another one that runs has changed it, or
+// has put there with what it is in what a turn made before.
+func (l *look) mayBeOthers(k kept) bool {
+	return l.others.mayHaveChanged(k) || l.others.share(k.Path) && l.inOtherTurn(k)
+}
+
 // theirs tells whether those may have made or removed it that still run and deal with it themselves: it is not the user's word.
 func (l *look) theirs(k kept) bool {
 	var st unix.Stat_t
@@ -105,8 +111,6 @@ func (l *look) path(path string, came arrival, git bool) (left bool) {
 		} else {
 			l.record(now)
 		}
-	case !there && l.judgedElsewhere(now):
-		l.record(now)
 	default:
 		if left = !l.treat; !left {
 			l.deal(old, now, git, git)
@@ -178,6 +182,8 @@ func (l *look) deal(old, now kept, git, again bool) {
 		l.putBack(old, change{what: remade, path: path})
 	case !now.there():
 		delete(l.keeps, path)
+	case !old.there() && l.judgedElsewhere(now):
+		l.record(now)
 	case git && l.onlyFollows(old, now): // whoever wrote it
 		l.record(now)
 	case canPutBack:
@@ -197,8 +203,23 @@ func (l *look) deal(old, now kept, git, again bool) {
 		if c.to, ok = l.takeAway(path); ok {
 			delete(l.keeps, path)
 			l.changes = append(l.changes, c)
+			if dir := filepath.Dir(path); filepath.Base(path) == "commondir" && l.ofWorktree(dir) { // without it the worktree is none
+				if err := makeFile(path, "../..\n"); err != nil {
+					l.errs = append(l.errs, err)
+				}
+			}
 		}
 	}
+}
+
+// makeFile makes a file where none is.
+func makeFile(path, text string) error {
+	dir, err := openReal(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return writeIn(dir, filepath.Base(path), []byte(text), 0o644)
 }
 
 // onlyFollows tells it of a configuration that is kept.
@@ -297,7 +318,7 @@ func (l *look) harmless(now kept) bool {
 		return false
 	case name == "commondir":
 		common := filepath.Dir(filepath.Dir(dir))
-		return l.gits[common] && pointerIn(now.Path, "") == common
+		return (l.gits[common] || slices.Contains(l.plan.gits, common)) && pointerIn(now.Path, "") == common
 	case name == "gitdir": // it says where the worktree is
 		return now.Files[0].Mode&unix.S_IFMT == unix.S_IFREG
 	}

@@ -124,6 +124,9 @@ func (t *tree) guardDotGit(dir string) (gitDir, own string) {
 	case info.Mode().IsRegular():
 		t.guardPath(dotGit)
 		if common, own, ok := linkedWorktree(dotGit); ok {
+			if dir != t.top && !within(common, t.top) && t.first != nil && !slices.Contains(t.first.gits, common) {
+				return common, own // who runs already may have put that into an index, to have this one write there
+			}
 			t.set(shim.Mount{Kind: shim.ReadWrite, Path: common, Source: common})
 			t.guardGit(common)
 			t.guardWorktree(own)

@@ -23,13 +23,15 @@ type look struct {
 	memory map[string]seen  // by path below the top, that itself "."
 	whole  bool             // that is all there is
 	made   map[string]birth // git directories that the sandbox has made
-	dirty  bool             // it was changed since it was kept
-	keeps  map[string]kept  // what programs of the host execute and nothing else guards, by path
-	caught []kept           // these, with what the user has changed since they were kept; nil for no changes
-	free   []string         // what the policy allows to be written
-	copies copies
-	turns  []turn    // those before this one, once they are asked for
-	beside *memories // what the guards of other workspaces know of this one's, likewise
+	// arrivals are of what this turn may have brought: another pass of it is to know that, though it was there before.
+	arrivals map[string]arrival
+	dirty    bool            // it was changed since it was kept
+	keeps    map[string]kept // what programs of the host execute and nothing else guards, by path
+	caught   []kept          // these, with what the user has changed since they were kept; nil for no changes
+	free     []string        // what the policy allows to be written
+	copies   copies
+	turns    []turn    // those before this one, once they are asked for
+	beside   *memories // what the guards of other workspaces know of this one's, likewise
 	// mayKeep says that what is remembered may be written.
 	mayKeep    bool
 	halt, done chan struct{} // of going ahead
@@ -237,8 +239,8 @@ func (l *look) goTo(p place) {
 	id := idOf(&st)
 	was, there := l.memory[p.path]
 	there = there && was.inode == id.Inode && was.kind != guarded
-	if there && p.came == brought {
-		p.came = known
+	if there && p.came != moved {
+		p.came = l.arrivals[p.path]
 	}
 	if at, elsewhere := l.inodes[id.Inode]; !there && p.came != moved {
 		switch {
@@ -255,6 +257,9 @@ func (l *look) goTo(p place) {
 	if p.came == moved && !l.treat {
 		l.leave(p.path, was)
 		return
+	}
+	if p.came == brought {
+		l.arrivals[p.path] = brought
 	}
 	var c contents
 	if there && was.changed == id.Changed {

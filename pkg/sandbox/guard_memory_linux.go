@@ -25,7 +25,7 @@ import (
 
 // newLook is a look at a workspace whose sandbox is planned. keeps says that what it remembers may be written.
 func newLook(p *Policy, plan *sweep, keeps bool) *look {
-	l := &look{policy: p, plan: plan, mayKeep: keeps, deadline: deadline, judged: map[string]bool{}, gits: map[string]bool{}, keeps: map[string]kept{}, made: map[string]birth{}}
+	l := &look{policy: p, plan: plan, mayKeep: keeps, deadline: deadline, judged: map[string]bool{}, gits: map[string]bool{}, keeps: map[string]kept{}, made: map[string]birth{}, arrivals: map[string]arrival{}}
 	l.aside = aside{top: plan.top, state: p.guardDir()}
 	for _, path := range p.AllowWrite {
 		if path = resolve(path); path != plan.top && within(path, plan.top) {
@@ -429,7 +429,7 @@ func (l *look) catchUp() error {
 		if err != nil {
 			return err
 		}
-		if l.others.mayHaveChanged(now) || !now.there() && l.others.share(k.Path) {
+		if l.mayBeOthers(now) || !now.there() && l.others.share(k.Path) {
 			continue // what it was before is what is put back
 		}
 		list[i], changed = now, true

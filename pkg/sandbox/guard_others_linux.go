@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,7 @@ import (
 type other struct {
 	dir    string   // of its guard
 	top    string   // its workspace; "" if that is not known yet
+	over   bool     // it has put right what it has done
 	since  int64    // when it began
 	shared []string // the places
 	kept   []kept   // what it has noted
@@ -33,7 +35,7 @@ func (o other) has(path string) bool {
 // mayHave tells whether a change at a path may be their doing. They deal with it themselves, and whoever takes it for the user's meanwhile
 // would put it back.
 func (o others) mayHave(path string, when int64) bool {
-	return slices.ContainsFunc(o, func(o other) bool { return when >= o.since && o.has(path) })
+	return slices.ContainsFunc(o, func(o other) bool { return !o.over && when >= o.since && o.has(path) })
 }
 
 // mayHaveChanged tells it of something kept.
@@ -118,6 +120,9 @@ func (b *box) meet() (more bool) {
 			b.others = others{{dir: b.policy.guardDir(), top: b.sweep.top, since: b.joined.since, shared: mine, kept: b.joined.kept}}
 		}
 	}
+	if b.newTurns(again) {
+		more = true
+	}
 	running, _ := b.part.running()
 	for _, number := range running {
 		if b.met[number] {
@@ -147,6 +152,27 @@ func (b *box) meet() (more bool) {
 			more = true
 		}
 	}
+	return more
+}
+
+// newTurns finds those that have begun and ended since others were looked for first. It tells whether there are any.
+func (b *box) newTurns(again bool) (more bool) {
+	var size int64
+	if info, err := os.Stat(filepath.Join(b.policy.GuardState, turnsFile)); err == nil {
+		size = info.Size()
+	}
+	if !again {
+		b.metAt = time.Now().Add(-time.Second).UnixNano() // the clocks of file systems are coarse
+	} else if size != b.metTurns {
+		turns, _ := readTurns(b.policy.GuardState) // who cannot read it at the end tells
+		for _, t := range turns {
+			if shared := inCommon(b.sweep.places(), t.places); t.until >= b.metAt && len(shared) > 0 {
+				b.others = append(b.others, other{dir: GuardDir(b.policy.GuardState, t.top()), top: t.top(), since: t.since, shared: shared})
+				more = true
+			}
+		}
+	}
+	b.metTurns = size
 	return more
 }
 
@@ -213,12 +239,14 @@ func (o others) ask() others {
 	return o
 }
 
-// unswept are those that have not put right yet what they have done, because they run, or were killed.
+// unswept tells of each whether it has put right by now what it has done, or runs, or was killed.
 func (o others) unswept() others {
-	return slices.DeleteFunc(slices.Clone(o), func(o other) bool {
-		noted, ok := readNoted(o.dir)
-		return !ok || noted.since < o.since
-	})
+	o = slices.Clone(o)
+	for i := range o {
+		noted, ok := readNoted(o[i].dir)
+		o[i].over = !ok || noted.since < o[i].since
+	}
+	return o
 }
 
 // memories are what the guards of other workspaces remember of what is in this one: those of sandboxes that run, or ran, and can write in the
@@ -226,7 +254,7 @@ func (o others) unswept() others {
 type memories struct {
 	tops  map[string]bool   // the workspaces that are remembered at all
 	seen  map[string]uint64 // the number of what somebody has looked at, by its path
-	keeps map[string]kept   // and what was the user's
+	keeps map[string][]kept // and what was the user's
 }
 
 // elsewhere reads them once.
@@ -234,7 +262,7 @@ func (l *look) elsewhere() *memories {
 	if l.beside != nil {
 		return l.beside
 	}
-	l.beside = &memories{map[string]bool{}, map[string]uint64{}, map[string]kept{}}
+	l.beside = &memories{map[string]bool{}, map[string]uint64{}, map[string][]kept{}}
 	var tops []string
 	for _, o := range l.others {
 		tops = append(tops, o.top)
@@ -253,6 +281,7 @@ func (l *look) elsewhere() *memories {
 
 // read reads what the guard of one knows, as far as it is about the other.
 func (m *memories) read(dir, top, mine string) {
+	m.readNotes(dir)
 	data, err := os.ReadFile(filepath.Join(dir, memoryFile))
 	if err != nil {
 		return
@@ -271,17 +300,34 @@ func (m *memories) read(dir, top, mine string) {
 		return true
 	})
 	text, _ := os.ReadFile(filepath.Join(dir, keepsFile))
-	for _, k := range readNotes(text, func(byte, string) {}) {
-		if within(k.Path, mine) {
-			m.keeps[k.Path] = k
+	m.keep(readNotes(text, func(byte, string) {}))
+}
+
+// readNotes reads what sandboxes of one have noted, also those that have ended: what was the user's then is the user's if it is the same again.
+func (m *memories) readNotes(dir string) {
+	files := []string{filepath.Join(dir, guardFile)}
+	entries, _ := os.ReadDir(filepath.Join(dir, unmountedDir)) // usually it is not there
+	for _, e := range entries {
+		files = append(files, filepath.Join(dir, unmountedDir, e.Name()))
+	}
+	for _, file := range files {
+		if data, err := os.ReadFile(file); err == nil && len(data) > 0 {
+			m.keep(decodeSweep(data[1:]).kept) // the first byte says no more than whether it is over
+		}
+	}
+}
+
+func (m *memories) keep(list []kept) {
+	for _, k := range list {
+		if !k.Foreign {
+			m.keeps[k.Path] = append(m.keeps[k.Path], k)
 		}
 	}
 }
 
 // judgedElsewhere tells whether another workspace's guard has the same for the user's.
 func (l *look) judgedElsewhere(k kept) bool {
-	was, ok := l.elsewhere().keeps[k.Path]
-	return ok && was.same(k)
+	return k.there() && slices.ContainsFunc(l.elsewhere().keeps[k.Path], func(was kept) bool { return was.same(k) })
 }
 
 // learn copies what others have kept, which may be gone when it is needed.

@@ -83,6 +83,13 @@ func (s *sweep) passOver(dealt map[string]bool) {
 	s.kept = slices.DeleteFunc(s.kept, func(k kept) bool { return slices.Contains(s.keep, k.Path) })
 }
 
+// guard has a path not looked at.
+func (s *sweep) guard(path string) {
+	if !s.guards(path) {
+		s.guarded[path] = true
+	}
+}
+
 // unguard has a path looked at after all.
 func (s *sweep) unguard(path string) {
 	if s.guards(path) {
@@ -111,6 +118,35 @@ func (l *look) found() (paths []string) {
 		}
 	}
 	return paths
+}
+
+// ofWorktree tells whether a directory is the part of a guarded repository that belongs to a linked worktree.
+func (l *look) ofWorktree(dir string) bool {
+	return filepath.Base(filepath.Dir(dir)) == "worktrees" && slices.Contains(l.plan.gits, filepath.Dir(filepath.Dir(dir)))
+}
+
+// newWorktrees looks at the parts of git directories that belong to linked worktrees which the user has made while the sandbox ran: nothing held
+// them.
+func (l *look) newWorktrees() {
+	for _, git := range l.plan.gits {
+		for _, own := range worktreesOf(git) {
+			for _, name := range guardedInWorktree {
+				path := filepath.Join(own, name)
+				if l.passes(path) {
+					continue
+				}
+				now, err := l.keep(path)
+				if err != nil {
+					l.errs = append(l.errs, err)
+					continue
+				}
+				l.plan.guard(path) // the look has nothing to do with it
+				if now.there() {
+					l.deal(kept{Path: path}, now, true, false)
+				}
+			}
+		}
+	}
 }
 
 // lookFor says what is at a path now, nil if there is nothing. What cannot be known is left to be done.
@@ -235,7 +271,7 @@ func (b *box) noteFiles() error {
 				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
 			}
 		}
-		k.Foreign = !noted && l.others.mayHaveChanged(k)
+		k.Foreign = !noted && l.mayBeOthers(k)
 		s.kept = append(s.kept, k)
 	}
 	return nil
@@ -326,6 +362,7 @@ func (b *box) takeAway() (whole bool) {
 	}
 	l.treat, l.since, l.until = true, b.sweep.since, b.sweep.until
 	l.others = l.others.unswept()
+	l.turns, l.beside = nil, nil // there may be more by now
 	most := lookTime
 	if began := b.sweep.began; !began.IsZero() {
 		now := time.Now()
@@ -334,10 +371,14 @@ func (b *box) takeAway() (whole bool) {
 		l.since += min(0, int64(now.Round(0).Sub(began.Round(0))-now.Sub(began)))
 	}
 	for _, path := range l.found() {
+		if now, err := l.keep(path); err == nil && l.judgedElsewhere(now) {
+			continue // it had only been away
+		}
 		if to, ok := l.takeAway(path); ok {
 			l.changes = append(l.changes, change{what: appeared, path: path, to: to})
 		}
 	}
+	l.newWorktrees()
 	l.restoreKept()
 	whole = true
 	if !b.policy.own && isDir(b.sweep.top) {
@@ -418,6 +459,7 @@ func (l *look) restore(k kept) {
 		if k.Foreign {
 			k = kept{Path: k.Path}
 		}
-		l.deal(k, now, slices.Contains(l.plan.gits, filepath.Dir(k.Path)), true)
+		dir := filepath.Dir(k.Path)
+		l.deal(k, now, slices.Contains(l.plan.gits, dir) || l.ofWorktree(dir), true)
 	}
 }

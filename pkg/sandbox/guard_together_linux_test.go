@@ -199,6 +199,171 @@ echo EVIL >> sub/a/.envrc; mkdir sub/a/.vscode; echo EVIL > sub/a/.vscode/tasks.
 	}
 }
 
+// makesEvil is a function that makes a repository with something evil in it.
+const makesEvil = `evil() { mkdir -p "$1" && git init -q "$1/x" && printf '[core]\n\tfsmonitor = EVIL\n' >> "$1/x/.git/config" && echo EVIL > "$1/x/.envrc"; }
+`
+
+// What one that still runs has hidden where nobody looks is not the user's when another one moves it out.
+func TestHiddenByThoseWhoRun(t *testing.T) {
+	for name, c := range map[string]struct {
+		hider, mover string
+		tier         Tier // of the mover: a mount is not moved out of
+		in, from     string
+	}{
+		"linked worktrees": {"w2", "w3", Landlock, "../project/.git/objects/p", "../project/.git/objects/p"},
+		"below":            {"project/a/b", "project", testTier(), ".git/p", "a/b/.git/p"},
+	} {
+		for _, hiderFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", name, hiderFirst), func(t *testing.T) {
+				t.Parallel()
+				h := newHost(t)
+				h.repository()
+				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+				h.git(h.policy.Workspace, "init", "-q", "a/b")
+				hider, mover := h.in(c.hider), h.in(c.mover)
+				mover.policy.Tier = c.tier
+				hider.sh("true")
+				mover.sh("true")
+				ends := []companion{hider.runs("hider", makesEvil+"evil "+c.in)}
+				time.Sleep(longEnough)
+				ends = append(ends, mover.runs("mover", "mv "+c.from+" p"))
+				time.Sleep(longEnough)
+				if !hiderFirst {
+					slices.Reverse(ends)
+				}
+				for _, r := range ends {
+					r.end()
+				}
+				mover.sh("true")
+				config, err := os.ReadFile(filepath.Join(mover.policy.Workspace, "p/x/.git/config"))
+				if err != nil || bytes.Contains(config, []byte("EVIL")) {
+					t.Errorf("the configuration is %q, %v", config, err)
+				}
+				if got := plantedBelow(t, mover.policy.Workspace); len(got) > 0 {
+					t.Errorf("left: %q", got)
+				}
+			})
+		}
+	}
+}
+
+// What a turn has made before, and one that still runs has put in the place of the user's, is not put back when that one's sweep has removed it.
+func TestPutThereByThoseWhoRun(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.repository()
+	h.git(h.policy.Workspace, "init", "-q", "a/sub")
+	sub := h.in("project/a/sub")
+	h.in("project").sh("true")
+	sub.sh("true")
+	sub.sh(`mkdir .git/e; for f in .git/*; do [ $f = .git/e ] || cp -r $f .git/e/; done; printf '[core]\n\tfsmonitor = EVIL\n' >> .git/e/config; echo EVIL > .git/e/hooks/pre-commit`)
+	evil := h.in("project").runs("evil", "mv a/sub/.git/e a/e; mv a/sub/.git a/real; mv a/e a/sub/.git")
+	time.Sleep(longEnough)
+	good := sub.runs("good", "")
+	time.Sleep(longEnough)
+	evil.end()
+	good.end()
+	sub.sh("true")
+	if got := planted(t, sub.policy.Workspace); len(got) > 0 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// A sandbox that joins others of its workspace may write in no repository elsewhere that one of them has put into an index.
+func TestIndexOpensNothingElsewhere(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.repository()
+	h.git(h.policy.Workspace, "init", "-q", "../two")
+	two := h.in("two")
+	h.git(h.policy.Workspace, "worktree", "add", "-q", "../two/wt")
+	two.sh("true")
+	one := two.runs("one", "git update-index --add --cacheinfo 160000,$(git -C wt rev-parse HEAD),wt")
+	two.beside().run("/bin/bash", "-c", "echo EVIL > '"+h.policy.Workspace+"/.git/evil'") // which may work, in the home's own layer
+	one.end()
+	if _, err := os.Lstat(filepath.Join(h.policy.Workspace, ".git/evil")); err == nil {
+		t.Error("it is there")
+	}
+}
+
+// What leads a linked worktree elsewhere that the user makes while a sandbox runs is put right at its end, and the worktree stays one.
+func TestWorktreeMadeDuringTheTurn(t *testing.T) {
+	for _, dir := range []string{"project", "w2"} {
+		for _, beside := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", dir, beside), func(t *testing.T) {
+				t.Parallel()
+				h := newHost(t)
+				h.repository()
+				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+				evil := h.in(dir).runs("evil", `D=$(git rev-parse --git-common-dir); echo ready; until [ -e go ]; do sleep 0.02; done
+echo EVIL > "$D/worktrees/w4/commondir"; printf '[core]\n\tfsmonitor = EVIL\n' > "$D/worktrees/w4/config.worktree"`)
+				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w4")
+				h.write("src/"+dir+"/go", "")
+				time.Sleep(longEnough)
+				if beside {
+					good := h.in("w4").runs("good", "")
+					time.Sleep(longEnough)
+					defer good.end()
+				}
+				evil.end()
+				own := filepath.Join(h.policy.Workspace, ".git/worktrees/w4")
+				if data, err := os.ReadFile(own + "/commondir"); err != nil || string(data) != "../..\n" {
+					t.Errorf("it leads to %q, %v", data, err)
+				}
+				if data, _ := os.ReadFile(own + "/config.worktree"); bytes.Contains(data, []byte("EVIL")) {
+					t.Errorf("its configuration is %q", data)
+				}
+				h.git(filepath.Join(h.policy.Home, "src/w4"), "status")
+			})
+		}
+	}
+}
+
+// What another one without mounts has removed, and put back, is the user's: it neither appeared nor is it somebody else's.
+func TestPutBackByAnother(t *testing.T) {
+	for name, c := range map[string]struct {
+		good      string
+		goodFirst bool
+	}{
+		"a linked worktree": {"w2", false}, "before it": {"w2", true}, "the same workspace": {"project", false}, "the same, before it": {"project", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.repository()
+			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+			h.git(h.policy.Workspace, "config", "alias.mine", "status")
+			hook, config := h.write("src/project/.git/hooks/pre-commit", "mine"), h.read("src/project/.git/config")
+			good, evil := h.in(c.good), h.in("project")
+			good.sh("true")
+			evil.sh("true")
+			evil.policy.Tier = Landlock
+			var there companion
+			if c.goodFirst {
+				there = good.runs("good", "")
+			}
+			script := "mkdir .git/gone; mv .git/config .git/hooks .git/gone; echo '[x]' > .git/config"
+			if c.goodFirst { // then these are there and cannot go away
+				script = "printf '[core]\n\tfsmonitor = EVIL\n' >> .git/config; echo EVIL >> .git/hooks/pre-commit"
+			}
+			one := evil.runs("evil", script)
+			if !c.goodFirst {
+				there = good.runs("good", "")
+			}
+			time.Sleep(longEnough)
+			one.end()
+			there.end()
+			if got := h.read("src/project/.git/config"); got != config {
+				t.Errorf("the configuration is %q", got)
+			}
+			if data, err := os.ReadFile(hook); err != nil || string(data) != "mine" {
+				t.Errorf("the hook is %q, %v", data, err)
+			}
+		})
+	}
+}
+
 // Turns elsewhere do not make the user's files theirs: a guard that sees them for the first time asks those that have seen them.
 func TestTurnsElsewhereAndTheUsersFiles(t *testing.T) {
 	t.Parallel()

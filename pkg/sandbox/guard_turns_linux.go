@@ -164,10 +164,20 @@ func (l *look) readTurns() []turn {
 	return l.turns
 }
 
+// inOtherTurn tells whether something of what is kept is of the time of a turn that could write there.
+func (l *look) inOtherTurn(k kept) bool {
+	return slices.ContainsFunc(l.readTurns(), func(t turn) bool {
+		return !t.merged && t.couldWrite(k.Path) && slices.ContainsFunc(k.Files, func(f keptFile) bool { return f.ID.Changed >= t.since && f.ID.Changed <= t.until })
+	})
+}
+
 // byEarlierTurn tells whether a change at a path that nobody has seen is of the time of a turn before this one. That may have hidden it where nobody
 // looks if this turn has brought it; what was here before this turn an earlier one can have left only where it could write, and there somebody
 // looked at its end, whose memory of it may be gone with the workspace's.
 func (l *look) byEarlierTurn(path string, when int64, came arrival) bool {
+	if came == brought && slices.ContainsFunc(l.others, func(o other) bool { return when >= o.since }) {
+		return true // the turn of who runs is not over
+	}
 	return slices.ContainsFunc(l.readTurns(), func(t turn) bool {
 		return when >= t.since && when <= t.until && (came == brought || !t.merged && t.couldWrite(path) && l.elsewhere().tops[t.top()])
 	})

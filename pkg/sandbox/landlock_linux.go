@@ -82,7 +82,7 @@ func (l *confinement) plan(ctx context.Context, b *box, c *Command) (*shim.Plan,
 	if err != nil {
 		return nil, err
 	}
-	t.noMounts = true
+	t.noMounts, t.first = true, b.joined
 	// The host's sockets are no matter of files here: whoever connects is asked.
 	if err := t.collect(); err != nil {
 		return nil, err

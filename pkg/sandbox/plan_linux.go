@@ -122,6 +122,7 @@ type tree struct {
 	view      *view
 	sweep     sweep           // what is to be guarded and cannot be a mount
 	top       string          // the workspace, if it is to be guarded
+	first     *sweep          // what the first of the sandboxes of the workspace has noted, nil if this is it
 	looked    map[string]bool // by directory: its repository is guarded
 	guarded   map[string]bool // by path: it is read-only because programs of the host execute it
 	mounts    []mountPoint    // read when the first process has something else to do than to mount, which others wait for

@@ -117,6 +117,8 @@ type box struct {
 	others    others          // all that were running already
 	unmounted string          // a file that says that this one has no mounts
 	met       map[int64]bool  // their guards' numbers, and those of others that have nothing in common with this one
+	metAt     int64           // when that was looked at first
+	metTurns  int64           // the size of the file of turns then
 	notes     bool            // it began alone, and keeps notes of the guard
 	ran       bool            // the command did
 	mayHave   bool            // or nobody knows whether it did
@@ -248,6 +250,7 @@ func (b *box) planMounts(ctx context.Context, c *Command) (*shim.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.first = b.joined
 	t.collectHome()
 	b.unmade = t.unmade
 	script := b.head.(*firstProcess)
