@@ -2,12 +2,15 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // cover is a mount that keeps something of the workspace from the sandbox. The kernel takes it away, and tells nobody, when a program
@@ -37,12 +40,17 @@ func (c cover) holds() bool {
 // isModules tells git directories of submodules, which are looked at one by one.
 func (c cover) isModules() bool { return filepath.Base(c.Path) == "modules" }
 
-// copyCovered copies what the covers protect, while they do: to have it if one is taken away.
-func (l *look) copyCovered(note func() error) error {
+// askOthers learns what others have noted by now.
+func (l *look) askOthers() {
 	if len(l.others) > 0 {
 		l.others = l.others.ask()
 		l.copies.learn(l.others)
 	}
+}
+
+// copyCovered copies what the covers protect, while they do: to have it if one is taken away.
+func (l *look) copyCovered(note func() error) error {
+	l.askOthers()
 	var list []kept
 	for _, c := range l.plan.shut {
 		select {
@@ -127,16 +135,41 @@ func (b *box) noteUnmounted() error {
 	return errors.Join(err, f.Close())
 }
 
-// endUnmounted says that it has put right itself what it has done, or has done nothing.
+// endUnmounted says that it has put right itself what it has done, or has done nothing. What it noted is of use to those that ran beside it.
 func (b *box) endUnmounted() {
-	if b.unmounted == "" {
-		return
-	}
-	if f, err := os.OpenFile(b.unmounted, os.O_WRONLY, 0); err == nil { // the last one has removed it
-		_, _ = f.Write(swept) // if not, others compare what nobody has changed
-		f.Close()
+	if b.unmounted != "" {
+		endNotes(b.unmounted) // if not, others compare what nobody has changed
 	}
 	b.unmounted = ""
+}
+
+func endNotes(file string) {
+	if f, err := os.OpenFile(file, os.O_WRONLY, 0); err == nil {
+		_, _ = f.Write(swept)
+		f.Close()
+	}
+}
+
+// mostEnded is how many notes of sandboxes that have ended are kept.
+const mostEnded = 8
+
+// endAllUnmounted says that nothing is left of any, and forgets all but the last ones.
+func (l *look) endAllUnmounted() {
+	dir := l.file(unmountedDir)
+	entries, _ := os.ReadDir(dir) // usually it is not there
+	age := map[string]time.Duration{}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			age[e.Name()] = time.Since(info.ModTime())
+		}
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(age[a.Name()], age[b.Name()]) })
+	for i, e := range entries {
+		file := filepath.Join(dir, e.Name())
+		if endNotes(file); i >= mostEnded {
+			_ = os.Remove(file)
+		}
+	}
 }
 
 // unmountedSince says since when there were such ones that have not done that, the largest number if there were none.

@@ -43,6 +43,8 @@ func newLook(p *Policy, plan *sweep, keeps bool) *look {
 const (
 	firstLookTime = 20 * time.Millisecond
 	lookTime      = time.Second
+	// askAgain is the time between questions to others that begin at the same time.
+	askAgain = 5 * time.Millisecond
 	// lookDelay keeps a look out of the way of commands that are over soon.
 	lookDelay = 300 * time.Millisecond
 )
@@ -141,7 +143,14 @@ func (l *look) goAhead(note func() error) {
 	}
 	go func() {
 		defer close(l.done)
-		if rest(lookDelay) {
+		begun := time.Now()
+		for l.others.unnoted() && time.Since(begun) < lookDelay { // soon they will have noted what they put back, and then it may be gone
+			if rest(askAgain) {
+				return
+			}
+			l.askOthers()
+		}
+		if rest(lookDelay - time.Since(begun)) {
 			return
 		}
 		_ = l.copyCovered(note) // if not, what loses its cover is moved away

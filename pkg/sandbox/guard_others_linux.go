@@ -228,6 +228,11 @@ func (b *box) sweepFor(number int64, noted *sweep) {
 	}
 }
 
+// unnoted tells whether one of them had not noted anything when it was found.
+func (o others) unnoted() bool {
+	return slices.ContainsFunc(o, func(o other) bool { return o.top == "" })
+}
+
 // ask reads again what the others have noted: a while after they began that is more. Who has ended keeps what was read before.
 func (o others) ask() others {
 	o = slices.Clone(o)

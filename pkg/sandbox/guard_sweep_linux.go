@@ -361,6 +361,7 @@ func (b *box) takeAway() (whole bool) {
 		l.errs = append(l.errs, err)
 	}
 	l.treat, l.since, l.until = true, b.sweep.since, b.sweep.until
+	l.askOthers()
 	l.others = l.others.unswept()
 	l.turns, l.beside = nil, nil // there may be more by now
 	most := lookTime
@@ -402,7 +403,7 @@ func (b *box) takeAway() (whole bool) {
 	}
 	if whole {
 		_ = b.overwriteGuardFile(swept) // if not, the next one finds nothing to sweep
-		_ = os.RemoveAll(l.file(unmountedDir))
+		l.endAllUnmounted()
 	} else if until != 0 {
 		b.sweep.until, b.owedUntil = until, until
 		_ = b.writeSweep() // the one that is there says the same, but for the end
