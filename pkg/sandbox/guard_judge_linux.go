@@ -67,9 +67,13 @@ func (l *look) madeByTurn(k kept, came arrival) bool {
 }
 
 // mayBeOthers tells whether something that is there when this sandbox begins is not known to be the user's: another one that runs has changed it, or
-// has put there with what it is in what a turn made before.
+// has put there with the directory that it is in what a turn made before.
 func (l *look) mayBeOthers(k kept) bool {
-	return l.others.mayHaveChanged(k) || l.others.share(k.Path) && l.inOtherTurn(k)
+	if l.others.mayHaveChanged(k) {
+		return true
+	}
+	dir := filepath.Dir(k.Path)
+	return l.others.share(k.Path) && (l.dirsBefore[dir] == birth{} || l.dirsBefore[dir] != birthOf(dir)) && l.inOtherTurn(k)
 }
 
 // theirs tells whether those may have made or removed it that still run and deal with it themselves: it is not the user's word.

@@ -40,7 +40,8 @@ type look struct {
 	// What was changed in this time is the sandbox's doing, and is dealt with if treat is set, or left for later.
 	since, until int64 // as the workspace's file system has it; no until is the present
 	treat        bool
-	others       others // that were running when this one began
+	others       others           // that were running when this one began
+	dirsBefore   map[string]birth // which directories were there when somebody noted it last
 	aside        aside
 	changes      []change
 	unseen       []string // directories, and what is too large

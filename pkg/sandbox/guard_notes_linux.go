@@ -102,6 +102,10 @@ func (s *sweep) encode() ([]byte, error) {
 	for _, path := range s.allowed {
 		n.add('W', path)
 	}
+	for _, d := range s.dirs {
+		n.add('D', d.Path)
+		n.addNumbers('d', int64(d.Is.Inode), d.Is.Born)
+	}
 	for _, c := range s.shut {
 		n.add('H', c.Path)
 		n.addNumbers('h', int64(c.Is.Inode), c.Is.Born, c.Changed, number(c.Hides))
@@ -132,6 +136,15 @@ func decodeSweep(data []byte) (s sweep) {
 			s.gits = append(s.gits, text)
 		case 'W':
 			s.allowed = append(s.allowed, text)
+		case 'D':
+			s.dirs = append(s.dirs, birthAt{Path: text})
+		case 'd':
+			if len(s.dirs) > 0 {
+				var inode int64
+				d := &s.dirs[len(s.dirs)-1]
+				numbersIn(text, &inode, &d.Is.Born)
+				d.Is.Inode = uint64(inode)
+			}
 		case 'H':
 			s.shut = append(s.shut, cover{Path: text})
 		case 'h':

@@ -19,6 +19,7 @@ type other struct {
 	since  int64    // when it began
 	shared []string // the places
 	kept   []kept   // what it has noted
+	dirs   []birthAt
 }
 
 type others []other
@@ -117,7 +118,7 @@ func (b *box) meet() (more bool) {
 	if !again {
 		b.met = map[int64]bool{}
 		if b.joined != nil {
-			b.others = others{{dir: b.policy.guardDir(), top: b.sweep.top, since: b.joined.since, shared: mine, kept: b.joined.kept}}
+			b.others = others{{dir: b.policy.guardDir(), top: b.sweep.top, since: b.joined.since, shared: mine, kept: b.joined.kept, dirs: b.joined.dirs}}
 		}
 	}
 	if b.newTurns(again) {
@@ -144,7 +145,7 @@ func (b *box) meet() (more bool) {
 			noted, ok = readNoted(o.dir) // or by now
 		}
 		if ok {
-			o.top, o.since, o.kept, o.shared = noted.top, noted.since, noted.kept, inCommon(mine, noted.places())
+			o.top, o.since, o.kept, o.dirs, o.shared = noted.top, noted.since, noted.kept, noted.dirs, inCommon(mine, noted.places())
 		}
 		b.met[number] = true
 		if len(o.shared) > 0 {
@@ -226,6 +227,26 @@ func (b *box) sweepFor(number int64, noted *sweep) {
 	if lock.take(unix.F_WRLCK) == nil && other.sweepLeft() == 0 {
 		lock.forget(number)
 	}
+}
+
+// dirsBefore are the directories as they were before any of them ran: by what those have noted, or by the last notes in a guard's directory, also
+// when these are over.
+func (o others) dirsBefore(dir string) map[string]birth {
+	dirs := map[string]birth{}
+	add := func(list []birthAt) {
+		for _, d := range list {
+			if d.Is != (birth{}) && dirs[d.Path] == (birth{}) {
+				dirs[d.Path] = d.Is
+			}
+		}
+	}
+	for _, o := range o {
+		add(o.dirs)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, guardFile)); err == nil && len(data) > 0 {
+		add(decodeSweep(data[1:]).dirs)
+	}
+	return dirs
 }
 
 // unnoted tells whether one of them had not noted anything when it was found.

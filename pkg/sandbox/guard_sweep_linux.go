@@ -25,6 +25,7 @@ type sweep struct {
 	gits    []string   // git directories that are guarded
 	shut    []cover    // over what is guarded, or not to be seen
 	allowed []string   // what the policy allowed to be written
+	dirs    []birthAt  // the directories of what is kept or covered, as they were before others were there
 	// When the sandbox began, and ended if that is known, as the workspace's file system has it.
 	since, until int64
 
@@ -51,6 +52,39 @@ func (t *tree) finishSweep() {
 			}
 		case t.guarded[path] && t.ours(path) && filepath.Base(path) != "modules": // what is in those is looked at one by one
 			s.keep = append(s.keep, path)
+		}
+	}
+}
+
+// birthAt tells which file is at a path.
+type birthAt struct {
+	Path string
+	Is   birth
+}
+
+// noteDirs notes the directories of what is kept or covered. What somebody else may have put in the place of another is as it was noted before.
+func (l *look) noteDirs() {
+	s := l.plan
+	s.dirs = nil
+	noted := map[string]bool{}
+	note := func(path string) {
+		dir := filepath.Dir(path)
+		if noted[dir] {
+			return
+		}
+		noted[dir] = true
+		at := birthAt{dir, birthOf(dir)}
+		if l.others.share(dir) {
+			at.Is = l.dirsBefore[dir]
+		}
+		s.dirs = append(s.dirs, at)
+	}
+	for _, path := range s.keep {
+		note(path)
+	}
+	for _, c := range s.shut {
+		if !c.Hides {
+			note(c.Path)
 		}
 	}
 }
@@ -250,8 +284,11 @@ func (b *box) noteWorkspace() error {
 func (b *box) noteFiles() error {
 	s, l := &b.sweep, newLook(b.policy, &b.sweep, b.notes)
 	b.look, s.kept = l, nil
-	l.others = b.others
-	l.copies.learn(l.others)
+	if l.others = b.others; len(l.others) > 0 {
+		l.copies.learn(l.others)
+		l.dirsBefore = l.others.dirsBefore(b.policy.guardDir())
+	}
+	l.noteDirs()
 	if !b.policy.own {
 		l.first()
 	}
