@@ -275,8 +275,8 @@ func (o others) unswept() others {
 	return o
 }
 
-// memories are what the guards of other workspaces remember of what is in this one: those of sandboxes that run, or ran, and can write in the
-// same places.
+// memories are what guards remember of what is in this workspace: those of sandboxes that run, or ran, and can write in the same places. This
+// workspace's own is among them: another sandbox may have been writing it when it was read.
 type memories struct {
 	tops  map[string]bool   // the workspaces that are remembered at all
 	seen  map[string]uint64 // the number of what somebody has looked at, by its path
@@ -313,6 +313,8 @@ func (m *memories) read(dir, top, mine string) {
 		return
 	}
 	m.tops[top] = true
+	text, _ := os.ReadFile(filepath.Join(dir, keepsFile))
+	m.keep(readNotes(text, func(byte, string) {}))
 	if top == mine || !within(top, mine) && !within(mine, top) {
 		return
 	}
@@ -325,8 +327,6 @@ func (m *memories) read(dir, top, mine string) {
 		}
 		return true
 	})
-	text, _ := os.ReadFile(filepath.Join(dir, keepsFile))
-	m.keep(readNotes(text, func(byte, string) {}))
 }
 
 // readNotes reads what sandboxes of one have noted, also those that have ended: what was the user's then is the user's if it is the same again.
