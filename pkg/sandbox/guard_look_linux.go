@@ -364,11 +364,7 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 	for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes"} {
 		left = l.path(filepath.Join(dir, name), p.came, true) || left
 	}
-	worktrees := filepath.Join(dir, "worktrees")
-	if errors.Is(unix.Access(worktrees, unix.R_OK|unix.X_OK), unix.EACCES) {
-		l.letIn(worktrees)
-	}
-	for _, own := range worktreesOf(dir) {
+	for _, own := range l.worktreesOf(dir) {
 		came := l.cameHere(own, p.came)
 		if came == moved && !l.treat {
 			// What leads there must not have it remembered.
@@ -393,6 +389,15 @@ func (l *look) repository(p place, st *unix.Stat_t, was seen) (left bool) {
 		l.leave(p.path, seen{})
 	}
 	return left
+}
+
+// worktreesOf are the parts of a git directory that belong to linked worktrees, also where the sandbox has locked them.
+func (l *look) worktreesOf(git string) []string {
+	worktrees := filepath.Join(git, "worktrees")
+	if errors.Is(unix.Access(worktrees, unix.R_OK|unix.X_OK), unix.EACCES) {
+		l.letIn(worktrees)
+	}
+	return worktreesOf(git)
 }
 
 // cameHere is how the part of a repository came that belongs to a linked worktree: it may be another one than was remembered.

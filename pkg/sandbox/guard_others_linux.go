@@ -187,9 +187,9 @@ func (b *box) sweepKilled() {
 	for _, number := range killed {
 		noted, left := readNoted(guardDirOf(b.policy.GuardState, number))
 		switch {
-		case !left:
+		case !left, noted.top == "": // there is nothing to do
 			b.part.forget(number)
-		case noted.top != "" && guardNumber(noted.top) == number && len(inCommon(b.willWrite(), noted.places())) > 0:
+		case guardNumber(noted.top) == number && len(inCommon(b.willWrite(), noted.places())) > 0:
 			b.sweepFor(number, noted)
 		}
 	}
@@ -351,7 +351,7 @@ func (m *memories) keep(list []kept) {
 	}
 }
 
-// judgedElsewhere tells whether another workspace's guard has the same for the user's.
+// judgedElsewhere tells whether one of them has the same for the user's.
 func (l *look) judgedElsewhere(k kept) bool {
 	return k.there() && slices.ContainsFunc(l.elsewhere().keeps[k.Path], func(was kept) bool { return was.same(k) })
 }

@@ -163,7 +163,7 @@ func (l *look) ofWorktree(dir string) bool {
 // them.
 func (l *look) newWorktrees() {
 	for _, git := range l.plan.gits {
-		for _, own := range worktreesOf(git) {
+		for _, own := range l.worktreesOf(git) {
 			for _, name := range guardedInWorktree {
 				path := filepath.Join(own, name)
 				if l.passes(path) {
@@ -371,8 +371,10 @@ func (b *box) sweepLeft() (owed int64) {
 		return 0
 	}
 	s.passOver(b.trusted)
-	b.sweep = s
+	b.sweep, b.others, b.met = s, nil, nil
+	b.meet()
 	b.look = newLook(b.policy, &b.sweep, true)
+	b.look.others = b.others
 	if !b.takeAway() {
 		owed = s.since
 	}

@@ -173,11 +173,14 @@ func TestLeftToThoseWhoRun(t *testing.T) {
 echo EVIL >> sub/a/.envrc; mkdir sub/a/.vscode; echo EVIL > sub/a/.vscode/tasks.json; git init -q sub/b; printf '[core]\n\tfsmonitor = EVIL\n' >> sub/b/.git/config`)
 	time.Sleep(longEnough)
 	for range 2 {
-		good := h.in("project/sub").runs("good", "")
+		first, good := h.in("project/sub").runs("first", ""), h.in("project/sub").runs("good", "")
 		time.Sleep(longEnough)
-		good.end()
-		if err := os.Remove(filepath.Join(h.policy.Workspace, "sub/end-good")); err != nil {
-			t.Fatal(err)
+		first.end()
+		good.end() // and it sweeps for both
+		for _, name := range []string{"first", "good"} {
+			if err := os.Remove(filepath.Join(h.policy.Workspace, "sub/end-"+name)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	third := h.in("project/sub").runs("third", "")
