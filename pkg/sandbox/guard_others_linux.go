@@ -351,9 +351,10 @@ func (m *memories) keep(list []kept) {
 	}
 }
 
-// judgedElsewhere tells whether one of them has the same for the user's.
+// judgedElsewhere tells whether one of them has the same for the user's. What only leads to something else says nothing of that.
 func (l *look) judgedElsewhere(k kept) bool {
-	return k.there() && slices.ContainsFunc(l.elsewhere().keeps[k.Path], func(was kept) bool { return was.same(k) })
+	leads := slices.Contains([]string{".git", "commondir", "gitdir"}, filepath.Base(k.Path))
+	return !leads && k.there() && slices.ContainsFunc(l.elsewhere().keeps[k.Path], func(was kept) bool { return was.same(k) })
 }
 
 // learn copies what others have kept, which may be gone when it is needed.

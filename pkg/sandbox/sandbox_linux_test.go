@@ -261,12 +261,12 @@ func ordinaryUser(t *testing.T, uid uint32) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
 	exe := filepath.Join(dir, "sandbox.test")
-	if err := os.WriteFile(exe, data, 0o755); err != nil {
+	// By another process: what this one writes a sandbox's first process may have open still, and what is open for writing cannot be executed.
+	if out, err := exec.CommandContext(t.Context(), "cp", self, exe).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Chmod(exe, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
