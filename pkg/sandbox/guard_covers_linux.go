@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -143,6 +142,22 @@ func (b *box) endUnmounted() {
 	b.unmounted = ""
 }
 
+// unmountedFiles are the notes of all in a guard's directory, the newest first.
+func unmountedFiles(guard string) (files []string) {
+	dir := filepath.Join(guard, unmountedDir)
+	entries, _ := os.ReadDir(dir) // usually it is not there
+	age := map[string]time.Duration{}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			file := filepath.Join(dir, e.Name())
+			age[file] = time.Since(info.ModTime())
+			files = append(files, file)
+		}
+	}
+	slices.SortFunc(files, func(a, b string) int { return cmp.Compare(age[a], age[b]) })
+	return files
+}
+
 func endNotes(file string) {
 	if f, err := os.OpenFile(file, os.O_WRONLY, 0); err == nil {
 		_, _ = f.Write(swept)
@@ -155,17 +170,7 @@ const mostEnded = 8
 
 // endAllUnmounted says that nothing is left of any, and forgets all but the last ones.
 func (l *look) endAllUnmounted() {
-	dir := l.file(unmountedDir)
-	entries, _ := os.ReadDir(dir) // usually it is not there
-	age := map[string]time.Duration{}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			age[e.Name()] = time.Since(info.ModTime())
-		}
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(age[a.Name()], age[b.Name()]) })
-	for i, e := range entries {
-		file := filepath.Join(dir, e.Name())
+	for i, file := range unmountedFiles(l.policy.guardDir()) {
 		if endNotes(file); i >= mostEnded {
 			_ = os.Remove(file)
 		}
@@ -175,10 +180,11 @@ func (l *look) endAllUnmounted() {
 // unmountedSince says since when there were such ones that have not done that, the largest number if there were none.
 func (l *look) unmountedSince() int64 {
 	since := int64(math.MaxInt64)
-	dir := l.file(unmountedDir)
-	entries, _ := os.ReadDir(dir) // usually it is not there
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+	if l.policy.GuardState == "" {
+		return since
+	}
+	for _, file := range unmountedFiles(l.policy.guardDir()) {
+		data, err := os.ReadFile(file)
 		if err == nil && !bytes.HasPrefix(data, swept) {
 			since = min(since, decodeSweep(data).since)
 		}

@@ -411,13 +411,16 @@ func (l *look) writeKeeps(list []kept) error {
 	return l.replace(keepsFile, text.encode())
 }
 
-// replace writes a file that is the old one or the new one, whole, at any time.
-func (l *look) replace(name string, data []byte) error {
-	next := l.file(name) + ".new"
+// replace writes a file of the guard's directory.
+func (l *look) replace(name string, data []byte) error { return replaceFile(l.file(name), data) }
+
+// replaceFile writes a file that is the old one or the new one, whole, at any time.
+func replaceFile(file string, data []byte) error {
+	next := file + ".new"
 	if err := os.WriteFile(next, data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(next, l.file(name))
+	return os.Rename(next, file)
 }
 
 // catchUp copies again what the user has changed of what is kept since the last look: that is what is put back.

@@ -331,12 +331,7 @@ func (m *memories) read(dir, top, mine string) {
 
 // readNotes reads what sandboxes of one have noted, also those that have ended: what was the user's then is the user's if it is the same again.
 func (m *memories) readNotes(dir string) {
-	files := []string{filepath.Join(dir, guardFile)}
-	entries, _ := os.ReadDir(filepath.Join(dir, unmountedDir)) // usually it is not there
-	for _, e := range entries {
-		files = append(files, filepath.Join(dir, unmountedDir, e.Name()))
-	}
-	for _, file := range files {
+	for _, file := range append(unmountedFiles(dir), filepath.Join(dir, guardFile)) {
 		if data, err := os.ReadFile(file); err == nil && len(data) > 0 {
 			m.keep(decodeSweep(data[1:]).kept) // the first byte says no more than whether it is over
 		}

@@ -338,10 +338,7 @@ func (b *box) overwriteGuardFile(data []byte) error {
 	}
 	now := make([]byte, len(swept))
 	if n, _ := f.ReadAt(now, 0); n > 0 && !bytes.Equal(now, swept) {
-		if err := os.WriteFile(file+".new", data, 0o600); err != nil {
-			return err
-		}
-		return os.Rename(file+".new", file)
+		return replaceFile(file, data)
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() > int64(len(data)) {

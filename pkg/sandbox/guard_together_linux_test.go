@@ -91,6 +91,15 @@ func (h *host) in(dir string) *host {
 	return other
 }
 
+// worktrees makes a repository of the workspace, with linked worktrees beside it.
+func (h *host) worktrees(names ...string) {
+	h.t.Helper()
+	h.repository()
+	for _, name := range names {
+		h.git(h.policy.Workspace, "worktree", "add", "-q", "../"+name)
+	}
+}
+
 // Nor does one of another workspace that can write in the same places, or with another profile; and what is the user's stays.
 func TestTogetherElsewhere(t *testing.T) {
 	const evil = `D=$(git rev-parse --git-common-dir 2> /dev/null); [ -w "$D" ] || D=.git
@@ -110,9 +119,7 @@ echo EVIL > .envrc; mkdir .vscode; echo EVIL > .vscode/tasks.json; mkdir -p deep
 				t.Run(fmt.Sprintf("%s/%s and %s/%v", name, tiers[0], tiers[1], goodFirst), func(t *testing.T) {
 					t.Parallel()
 					h := newHost(t)
-					h.repository()
-					h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
-					h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+					h.worktrees("w2", "w3")
 					h.git(h.policy.Workspace, "config", "alias.mine", "status")
 					before := map[string]string{}
 					for _, path := range mine {
@@ -221,9 +228,7 @@ func TestHiddenByThoseWhoRun(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%v", name, hiderFirst), func(t *testing.T) {
 				t.Parallel()
 				h := newHost(t)
-				h.repository()
-				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
-				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+				h.worktrees("w2", "w3")
 				h.git(h.policy.Workspace, "init", "-q", "a/b")
 				hider, mover := h.in(c.hider), h.in(c.mover)
 				mover.policy.Tier = c.tier
@@ -298,8 +303,7 @@ func TestWorktreeMadeDuringTheTurn(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%v", dir, beside), func(t *testing.T) {
 				t.Parallel()
 				h := newHost(t)
-				h.repository()
-				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+				h.worktrees("w2")
 				evil := h.in(dir).runs("evil", `D=$(git rev-parse --git-common-dir); echo ready; until [ -e go ]; do sleep 0.02; done
 echo EVIL > "$D/worktrees/w4/commondir"; printf '[core]\n\tfsmonitor = EVIL\n' > "$D/worktrees/w4/config.worktree"`)
 				h.git(h.policy.Workspace, "worktree", "add", "-q", "../w4")
@@ -335,8 +339,7 @@ func TestPutBackByAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
-			h.repository()
-			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+			h.worktrees("w2")
 			h.git(h.policy.Workspace, "config", "alias.mine", "status")
 			hook, config := h.write("src/project/.git/hooks/pre-commit", "mine"), h.read("src/project/.git/config")
 			good, evil := h.in(c.good), h.in("project")
@@ -372,8 +375,7 @@ func TestPutBackByAnother(t *testing.T) {
 func TestTurnsElsewhereAndTheUsersFiles(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.repository()
-	h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
+	h.worktrees("w2")
 	sub := h.in("project/sub")
 	settings := h.write("src/project/sub/a/.vscode/settings.json", "mine")
 	sub.sh("true")
@@ -499,9 +501,7 @@ func TestHiddenByTurnsElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
-			h.repository()
-			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
-			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+			h.worktrees("w2", "w3")
 			h.git(h.policy.Workspace, "init", "-q", "a/b")
 			hider, mover := h.in(c.hider), h.in(c.mover)
 			mover.policy.Tier = c.tier
@@ -533,9 +533,7 @@ func TestKilledElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
-			h.repository()
-			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w2")
-			h.git(h.policy.Workspace, "worktree", "add", "-q", "../w3")
+			h.worktrees("w2", "w3")
 			h.git(h.policy.Workspace, "init", "-q", "sub")
 			mine := h.write("src/"+c.killed+"/mine/.envrc", "mine")
 			config := h.read("src/project/.git/config")

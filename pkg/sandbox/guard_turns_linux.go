@@ -143,11 +143,7 @@ func shortenTurns(state string, locked *os.File) error {
 			data = append(text, data...)
 		}
 	}
-	next := locked.Name() + ".new"
-	if err := os.WriteFile(next, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, locked.Name())
+	return replaceFile(locked.Name(), data)
 }
 
 // readTurns reads once the turns of sandboxes that could write in the same places.

@@ -118,7 +118,7 @@ type tree struct {
 	// Until sealed only the layers hide. Other hides wait here, for the guard: what that has made read-only counts as named by the policy.
 	postponed []func()
 	reopened  bool     // since sealed something of the host was mounted in the home
-	deny      []string // Private, HomeState, GuardState and DenyRead, also resolved
+	deny      []string // what the policy hides outright, also resolved
 	view      *view
 	sweep     sweep           // what is to be guarded and cannot be a mount
 	top       string          // the workspace, if it is to be guarded
@@ -141,13 +141,7 @@ type tree struct {
 func newTree(p *Policy) (*tree, error) {
 	// The usual sizes: growing takes as long as filling.
 	t := &tree{policy: p, ops: make(map[string]shim.Mount, 50), view: newView(), looked: map[string]bool{}, guarded: map[string]bool{}, masked: map[string]bool{}, absent: make(map[string]bool, len(secret.Home))}
-	hidden := slices.Concat(p.Private, p.DenyRead)
-	for _, state := range []string{p.HomeState, p.GuardState} {
-		if state != "" {
-			hidden = append(hidden, state)
-		}
-	}
-	for _, d := range hidden {
+	for _, d := range p.outright() {
 		t.deny = append(t.deny, d)
 		if real := t.view.resolve(d); real != d {
 			t.deny = append(t.deny, real)

@@ -6,6 +6,7 @@ package sandbox
 import (
 	"io"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/net/http/httpproxy"
 
@@ -126,6 +127,17 @@ func (p *Policy) HomeChanges() []string {
 		return nil
 	}
 	return []string{filepath.Join(p.HomeState, "upper"), filepath.Join(p.HomeState, confinedHome)}
+}
+
+// outright are the paths that the sandbox hides whatever is allowed.
+func (p *Policy) outright() []string {
+	hidden := slices.Concat(p.Private, p.DenyRead)
+	for _, state := range []string{p.HomeState, p.GuardState} {
+		if state != "" {
+			hidden = append(hidden, state)
+		}
+	}
+	return hidden
 }
 
 // confinedHome is where, below Policy.HomeState, the tier landlock keeps its home.

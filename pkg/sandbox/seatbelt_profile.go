@@ -142,15 +142,7 @@ func withLinks(paths []string) []string {
 }
 
 // outright is what the sandbox hides whatever is allowed.
-func (b *profile) outright() []string {
-	hidden := slices.Concat(b.policy.Private, b.policy.DenyRead)
-	for _, state := range []string{b.policy.HomeState, b.policy.GuardState} {
-		if state != "" {
-			hidden = append(hidden, state)
-		}
-	}
-	return withLinks(hidden)
-}
+func (b *profile) outright() []string { return withLinks(b.policy.outright()) }
 
 // hiddenOps are the operations on files that a hidden path refuses. Those that are below others are named as well, because
 // rules for them stand elsewhere.
