@@ -49,11 +49,11 @@ func (b *box) join(ctx context.Context) error {
 	}
 	lock, err := openGuardLock(b.policy.GuardState, guardNumber(b.policy.Workspace))
 	if err != nil {
-		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		return b.noPlaceForNotes(err)
 	}
 	b.part = lock
 	if err := lock.announce(); err != nil {
-		return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+		return b.noPlaceForNotes(err)
 	}
 	begun, told := time.Now(), false
 	for tries := 0; ; {
@@ -61,7 +61,7 @@ func (b *box) join(ctx context.Context) error {
 		if !locked(err) {
 			b.notes = err == nil // or files cannot be locked like that, and nobody knows of others
 			if err := os.Mkdir(b.policy.guardDir(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return fault.New(fault.SandboxUnavailable, "keep what is guarded: %w", err)
+				return b.noPlaceForNotes(err)
 			}
 			return nil
 		}
@@ -83,6 +83,12 @@ func (b *box) join(ctx context.Context) error {
 		case <-time.After(time.Millisecond/2 + rand.N(time.Millisecond)):
 		}
 	}
+}
+
+// noPlaceForNotes says why the guard cannot keep anything, and what helps.
+func (b *box) noPlaceForNotes(err error) error {
+	return fault.New(fault.SandboxUnavailable, "the guard of the workspace cannot keep its notes in %s: %w", b.policy.GuardState, err).
+		Hint("that has to be a directory where you can write; XDG_STATE_HOME puts sesame's state elsewhere")
 }
 
 // openGuardLock opens the lock of a workspace's number.

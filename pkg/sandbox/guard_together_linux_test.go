@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sesame-cli/sesame/pkg/config/fault"
 )
 
 // companion is a sandbox whose command waits for a file of the workspace when it has done something.
@@ -750,6 +752,16 @@ func TestWaitingForTheGuard(t *testing.T) {
 	}
 	if err := <-released; err != nil {
 		t.Error(err)
+	}
+}
+
+// Who has a home and no place for the guard's notes is told where they were to be, and what helps.
+func TestNoPlaceForNotes(t *testing.T) {
+	h := newHost(t)
+	h.policy.GuardState = h.write("file", "")
+	_, err := h.start(t.Context(), io.Discard, "true")
+	if fault.CodeOf(err) != fault.SandboxUnavailable || !strings.Contains(err.Error(), h.policy.GuardState) || len(fault.HintsOf(err)) == 0 {
+		t.Errorf("got %v, hints %q", err, fault.HintsOf(err))
 	}
 }
 
